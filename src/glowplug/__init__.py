@@ -1,0 +1,3 @@
+"""Glowplug: serverless GPU functions on machines you own."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The deterministic heart: events in, commands out. No clock, randomness, ids, threads or I/O."""
