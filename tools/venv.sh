@@ -42,7 +42,9 @@ find_python() {
 
 missing_python() {
     seen=$(python3 -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null || true)
-    fail "the server needs Python 3.11 or newer, and ${seen:+python3 here is Python $seen}${seen:-there is no python3 here}.
+    found="there is no python3 here"
+    [ -z "$seen" ] || found="python3 here is Python $seen"
+    fail "the server needs Python 3.11 or newer, and $found.
   Debian 12, Ubuntu 24.04 or newer:  apt-get install python3 python3-venv
   Fedora, RHEL 9:                    dnf install python3.12
   macOS:                             brew install python@3.13
