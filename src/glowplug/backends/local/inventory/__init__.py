@@ -1,0 +1,1 @@
+"""What GPUs this machine has and who uses them."""
