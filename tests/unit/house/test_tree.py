@@ -35,7 +35,7 @@ def _text(path: Path) -> str:
 
 
 def test_no_path_of_a_machine():
-    """Tests may invent a home; nothing else names one. Nobody names the checkout or the interpreter in use."""
+    """Tests may invent a home, nothing else names one; nobody names the checkout or the interpreter."""
     somebody = re.compile(r"/(?:home|Users)/(?!user\b|you\b)[a-z][\w-]*|/root/\.\w+")
     here = re.compile(
         "|".join(re.escape(path) for path in (str(ROOT), sys.prefix) if path.count("/") > 1) or "$^"
