@@ -1,0 +1,1 @@
+"""What each event changes: one function an event, one file a noun."""
