@@ -19,6 +19,7 @@ __all__ = [
     "GpuVariant",
     "ListPrice",
     "any_eligible",
+    "bandwidth_gb_s",
     "canonical_type",
     "default_memory_gb",
     "is_partial",
@@ -165,6 +166,15 @@ def price_usd_per_hour(type: str, memory_gb: int | None = None, is_slice: bool =
         if variant.price and memory_gb in variant.slices_gb:
             return round(variant.price.usd_per_hour * (memory_gb or 0) / variant.memory_gb, 4)
     return 0.0
+
+
+def bandwidth_gb_s(type: str, memory_gb: int | None = None) -> int | None:
+    """Memory bandwidth of a whole card; without a size, of the type's default variant."""
+    gpu_type = lookup(type)
+    if gpu_type is None:
+        return None
+    wanted = memory_gb or gpu_type.default_memory_gb
+    return next((each.bandwidth_gb_s for each in gpu_type.variants if each.memory_gb == wanted), None)
 
 
 def nearest(name: str, known_types: tuple[str, ...] = ()) -> str | None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn, cast
 
 from glowplug.model import catalog
 from glowplug.model.errors import DeprecationError, InvalidError
@@ -65,11 +65,12 @@ def parse_gpu(
     grammar = _Grammar(known_types, max_counts)
     if not isinstance(value, (list, tuple)):
         return (grammar.entry(value, f"gpu={value!r}"),)
-    if not value:
+    entries = cast("Sequence[Any]", value)
+    if not entries:
         raise InvalidError(f"gpu={value!r}: the list of fallbacks is empty. Use gpu=None for no GPU.")
     return tuple(
         grammar.entry(entry, f"gpu={value!r}: entry {position}, {entry!r}")
-        for position, entry in enumerate(value, start=1)
+        for position, entry in enumerate(entries, start=1)
     )
 
 
@@ -86,7 +87,7 @@ class _Grammar:
     """Reads single entries against one set of known types. ``where`` opens every message."""
 
     def __init__(self, known_types: Collection[str], max_counts: Mapping[str, int]) -> None:
-        self._known = {re.sub(r"[\s_-]+", "", known).upper(): known.upper() for known in known_types}
+        self._known = {_key(known): known.upper() for known in known_types}
         self._max_counts = max_counts
 
     def entry(self, entry: Any, where: str) -> GpuRequest:
@@ -107,7 +108,8 @@ class _Grammar:
             )
         if not callable(getattr(entry, "gpu_request", None)) or isinstance(entry, type):
             raise InvalidError(f"{where}: {_not_a_request(entry)}")
-        request = entry.gpu_request()
+        request: GpuRequest = entry.gpu_request()
+        request = replace(request, type=self._type(request.type) or request.type.upper())
         self._check(request, where)
         return request
 
@@ -135,21 +137,24 @@ class _Grammar:
         """Type and memory of a name; InvalidError for one that neither catalog nor fleet knows."""
         if name.upper() == ANY:
             return GpuRequest(ANY)
-        type = self._type(name)
+        type = catalog.canonical_type(name)
         if type is not None:
             return GpuRequest(type)
         sized = _MEMORY_SUFFIX.fullmatch(name)
         if sized is not None and sized["base"].upper() == ANY:
             raise InvalidError(f'{where}: "any" takes no memory size. Use "any", or name a type.')
-        type = self._type(sized["base"]) if sized else None
-        if sized is not None and type is not None:
-            return GpuRequest(type, memory_gb=int(sized["memory"]))
+        base = self._type(sized["base"]) if sized else None
+        if sized is not None and base is not None:
+            return GpuRequest(base, memory_gb=int(sized["memory"]))
+        return GpuRequest(self._type(name) or self._unknown(name, where))
+
+    def _type(self, name: str) -> str | None:
+        return catalog.canonical_type(name) or self._known.get(_key(name))
+
+    def _unknown(self, name: str, where: str) -> NoReturn:
         near = catalog.nearest(name, tuple(self._known.values()))
         advice = f'Did you mean "{near}"?' if near else f"Known types: {_FAMILIAR}."
         raise InvalidError(f'{where}: no GPU type is called "{name}". {advice}')
-
-    def _type(self, name: str) -> str | None:
-        return catalog.canonical_type(name) or self._known.get(re.sub(r"[\s_-]+", "", name).upper())
 
     def _count(self, text: str, request: GpuRequest, where: str) -> int:
         if _COUNT.fullmatch(text):
@@ -187,9 +192,7 @@ class _Grammar:
         gpu_type = catalog.lookup(request.type)
         if gpu_type is None:
             if self._type(request.type) is None:
-                near = catalog.nearest(request.type)
-                advice = f'Did you mean "{near}"?' if near else f"Known types: {_FAMILIAR}."
-                raise InvalidError(f'{where}: no GPU type is called "{request.type}". {advice}')
+                self._unknown(request.type, where)
         elif request.memory_gb is not None:
             sizes = (*gpu_type.memory_classes_gb, *gpu_type.slices_gb)
             if request.memory_gb not in sizes and not self._knows_variant(request):
@@ -208,10 +211,10 @@ class _Grammar:
             )
 
     def _knows_variant(self, request: GpuRequest) -> bool:
-        return re.sub(r"-", "", f"{request.type}{request.memory_gb}GB") in self._known
+        return _key(f"{request.type}{request.memory_gb}GB") in self._known
 
     def _check_count(self, request: GpuRequest, where: str) -> None:
-        count = request.count
+        count: Any = request.count  # an object's count is whatever its caller passed
         single = format_request(replace(request, count=1))
         if isinstance(count, bool) or not isinstance(count, int):
             raise InvalidError(
@@ -235,6 +238,11 @@ class _Grammar:
                 f"{where}: {name} supports up to {limit} GPUs per container, not {count}. "
                 f'Did you mean "{near}"?'
             )
+
+
+def _key(name: str) -> str:
+    """The spelling without case, spaces, dashes and underscores."""
+    return re.sub(r"[\s_-]+", "", name).upper()
 
 
 def _not_a_request(entry: Any) -> str:

@@ -160,7 +160,7 @@ _DATA_CENTRE = (
         "Hopper",
         (
             GpuVariant(80, 3350, _modal(3.95), slices_gb=(40, 20, 10)),
-            GpuVariant(94, 3938, _modal(3.95), slices_gb=(47, 24, 12), common=False),
+            GpuVariant(94, 3938, slices_gb=(47, 24, 12), common=False),
         ),
         989,
         1979,
@@ -181,7 +181,12 @@ _DATA_CENTRE = (
         driver_names=("GB200",),
     ),
     GpuType(
-        "B300", "Blackwell", (GpuVariant(288, 8000, _runpod(7.89)),), 2250, 4500, driver_names=("GB300",)
+        "B300",
+        "Blackwell",
+        (GpuVariant(288, 8000, _runpod(7.89), (135, 67, 34)),),
+        2250,
+        4500,
+        driver_names=("GB300",),
     ),
     GpuType("GH200", "Hopper", (GpuVariant(96, 4000), GpuVariant(144, 4900, common=False)), 990, 1979),
     GpuType("H20", "Hopper", (GpuVariant(96, 4000), GpuVariant(141, 4800, common=False)), 148, 296),
