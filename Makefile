@@ -9,7 +9,7 @@ BIN := .venv/bin
 SETUP := pyproject.toml tools/venv.sh
 TESTS ?= tests
 
-.PHONY: help install check format test test-torch bench demo gpu-bundle clean
+.PHONY: help install check format docs test test-torch bench demo gpu-bundle clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r target text; do \
@@ -26,6 +26,9 @@ check: .venv/.made ## style, types and layers
 format: .venv/.made ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+docs: .venv/.made ## rewrite what the documents take from the sources
+	$(BIN)/python tools/compatibility.py
 
 test: .venv/.made ## every test that needs neither a GPU nor PyTorch (TESTS=tests/unit for some)
 	$(BIN)/pytest $(TESTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -21,3 +22,13 @@ def test_every_variable_is_documented():
     documented = set(variable.findall((ROOT / "docs" / "running.md").read_text()))
     assert used
     assert used - documented - INTERNAL == set()
+
+
+def test_the_table_of_options_is_up_to_date():
+    spec = importlib.util.spec_from_file_location("compatibility", ROOT / "tools" / "compatibility.py")
+    assert spec
+    assert spec.loader
+    compatibility = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(compatibility)
+    document = compatibility.DOCUMENT.read_text()
+    assert compatibility.written(document) == document, "run `make docs`"
