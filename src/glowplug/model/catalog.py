@@ -44,7 +44,7 @@ _USUAL_MEMORY_GB = (2, 3, 4, 5, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80
 # Words of a driver's product name that say nothing about the type.
 _VENDOR_WORDS = frozenset({"NVIDIA", "TESLA", "GEFORCE", "GRAPHICS", "GPU", "GENERATION", "EDITION"})
 _FORM_WORDS = frozenset(
-    {"PCIE", "NVL", "SERVER", "WORKSTATION", "BLACKWELL", "HBM2", "HBM2E", "HBM3", "HBM3E"}
+    {"PCIE", "NVL", "SERVER", "WORKSTATION", "BLACKWELL", "AC", "HBM2", "HBM2E", "HBM3", "HBM3E"}
 )
 _FORM_PATTERN = re.compile(r"SXM\d*|\d+GB?")
 _MIG_SUFFIX = re.compile(r"\s+MIG\s+\S+$", re.IGNORECASE)
