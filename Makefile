@@ -29,6 +29,7 @@ format: .venv/.made ## rewrite the sources as `make check` wants them
 
 docs: .venv/.made ## rewrite what the documents take from the sources
 	$(BIN)/python tools/compatibility.py
+	$(BIN)/python tools/gpu_reference.py
 
 test: .venv/.made ## every test that needs neither a GPU nor PyTorch (TESTS=tests/unit for some)
 	$(BIN)/pytest $(TESTS)

@@ -122,7 +122,7 @@ def _card(
     )
 
 
-_DATA_CENTRE = (
+DATA_CENTRE = (
     GpuType("T4", "Turing", (GpuVariant(16, 320, _modal(0.59)),), 65, any_eligible=True, successor="L4"),
     GpuType("L4", "Ada", (GpuVariant(24, 300, _modal(0.80)),), 121, 242, any_eligible=True),
     GpuType(
@@ -153,7 +153,6 @@ _DATA_CENTRE = (
         (GpuVariant(96, 1792, _modal(3.03), slices_gb=(48, 24)),),
         504,
         1008,
-        aliases=("RTX-6000-PRO", "PRO-6000"),
     ),
     GpuType(
         "H100",
@@ -207,7 +206,7 @@ _DATA_CENTRE = (
     GpuType("P4", "Pascal", (GpuVariant(8, 192, _akash(0.03)),), successor="T4"),
 )
 
-_GEFORCE = (
+GEFORCE = (
     _card("RTX-5090", "Blackwell", 32, 1792, 209, 419, price=_akash(0.67)),
     _card("RTX-5080", "Blackwell", 16, 960, 113, 225),
     _card("RTX-5070-TI", "Blackwell", 16, 896, 88, 176),
@@ -271,13 +270,11 @@ _GEFORCE = (
     _card("TITAN-XP", "Pascal", 12, 548, successor="TITAN-V"),
 )
 
-_RTX_PROFESSIONAL = (
+RTX_PROFESSIONAL = (
     _card("RTX-PRO-5000", "Blackwell", 48, 1344, also=(GpuVariant(72, 1344, common=False),)),
     _card("RTX-PRO-4500", "Blackwell", 32, 896),
     _card("RTX-PRO-4000", "Blackwell", 24, 672),
-    _card(
-        "RTX-6000-ADA", "Ada", 48, 960, 364, 728, successor="RTX-PRO-6000", aliases=("RTX-6000", "6000-ADA")
-    ),
+    _card("RTX-6000-ADA", "Ada", 48, 960, 364, 728, successor="RTX-PRO-6000"),
     _card("RTX-5000-ADA", "Ada", 32, 576, 261, 522, successor="RTX-PRO-5000"),
     _card("RTX-4500-ADA", "Ada", 24, 432, 158, 317, successor="RTX-PRO-4500"),
     _card("RTX-4000-ADA", "Ada", 20, 360, 107, 214, price=_akash(0.41), successor="RTX-PRO-4000"),
@@ -304,5 +301,5 @@ _RTX_PROFESSIONAL = (
     _card("QUADRO-RTX-4000", "Turing", 8, 416, 57, successor="RTX-A4000"),
 )
 
-GPU_TYPES: tuple[GpuType, ...] = (*_DATA_CENTRE, *_GEFORCE, *_RTX_PROFESSIONAL)
+GPU_TYPES: tuple[GpuType, ...] = (*DATA_CENTRE, *GEFORCE, *RTX_PROFESSIONAL)
 """Every built-in type, in the order the reference lists them."""
