@@ -33,6 +33,8 @@ class Gpu:
     is_slice: bool = False
     healthy: bool = True
     unhealthy_reason: str = ""
+    note: str = ""
+    """What an operator should know of a card that works all the same ("too hot (hardware slowdown)")."""
     foreign: tuple[ForeignUse, ...] = ()
     locked_by: str = ""
     """Who holds the machine-wide lock on this UUID when that is not this server ("uid 1001, pid 77")."""
@@ -72,11 +74,13 @@ class Node:
     @classmethod
     def from_wire(cls, raw: dict[str, Any]) -> Node:
         gpus = tuple(
-            Gpu(**{
-                **gpu,
-                "foreign": tuple(ForeignUse(**use) for use in gpu["foreign"]),
-                "nvlink_peers": tuple(gpu["nvlink_peers"]),
-            })
+            Gpu(
+                **{
+                    **gpu,
+                    "foreign": tuple(ForeignUse(**use) for use in gpu["foreign"]),
+                    "nvlink_peers": tuple(gpu["nvlink_peers"]),
+                }
+            )
             for gpu in raw["gpus"]
         )
         return cls(**{**raw, "gpus": gpus})
