@@ -1,0 +1,105 @@
+"""``python -m glowplug.assembly.local_server``: this user's server on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from glowplug.backends.local.backend import LocalBackend
+from glowplug.backends.local.inventory import GpuLocks, Inventory
+from glowplug.client.settings import Settings, make_private_directory, read_settings
+from glowplug.model import errors
+from glowplug.server.server import Server, say
+from glowplug.wire.stream import Outbox
+
+SDK_PRELOAD = "asyncio,glowplug.sdk"
+"""What every container needs of the sdk, imported once in the plain zygote."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ready-fd", type=int, default=-1, help="where to say that it listens, or why not")
+    options = parser.parse_args()
+    settings = read_settings()
+    try:
+        make_private_directory(settings.runtime_directory)
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = open(settings.lock_path, "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _tell(options.ready_fd, b"running")  # another starter was quicker, or an old server is ending
+            return
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        _raise_file_limit()
+        asyncio.run(_serve(settings, options.ready_fd))
+    except (errors.Error, OSError) as error:
+        say(f"cannot serve: {error}")
+        _tell(options.ready_fd, str(error).encode())
+        sys.exit(1)
+
+
+async def _serve(settings: Settings, ready_fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    outbox = Outbox()
+    locks = GpuLocks(settings.home)
+    backend = LocalBackend(
+        Inventory.from_settings(settings.config.get("GLOWPLUG_GPUS"), locks=locks),
+        locks,
+        settings.home,
+        outbox,
+        preload=SDK_PRELOAD,
+        alias_directory=str(Path(__file__).resolve().parent.parent / "sdk" / "alias"),
+        sandbox_mode=settings.config.get("GLOWPLUG_SANDBOX", "auto"),
+    )
+    server = Server(settings, backend, outbox, _lazy_http)
+    server.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.end)
+    say(f"serving on {settings.socket_path} (pid {os.getpid()}): {backend.banner}")
+    _tell(ready_fd, b"ready")
+    # What was built so far lives as long as the server; collections need not look at it again.
+    gc.collect()
+    gc.freeze()
+    await server.serve()
+    say("ended")
+
+
+def _lazy_http(server: Server) -> Callable[[socket.socket], None]:
+    """The HTTP side is imported with the first request: a call never needs it."""
+
+    def handle(sock: socket.socket) -> None:
+        from glowplug.server.http.connection import serve_http
+
+        serve_http(server, sock)
+
+    return handle
+
+
+def _tell(fd: int, text: bytes) -> None:
+    if fd >= 0:
+        try:
+            os.write(fd, text)
+            os.close(fd)
+        except OSError:
+            pass  # the starter gave up waiting
+
+
+def _raise_file_limit() -> None:
+    """Every container holds about ten descriptors, every large payload one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,399 @@
+"""The backend of this machine: containers as sandboxed forks of warm zygotes, on the cards its inventory lists."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from glowplug.backends.local import bubblewrap, sandbox
+from glowplug.backends.local.containers import LocalContainer
+from glowplug.backends.local.inventory import GpuLocks, Inventory, Watch
+from glowplug.backends.local.sandbox import NodeEnvironment, RootPlan, VolumeMount
+from glowplug.backends.local.zygotes import Zygote, ZygotePool
+from glowplug.model import errors
+from glowplug.model.function import FunctionSpec
+from glowplug.model.node import Gpu, Node
+from glowplug.ports.backend import ContainerListener, ContainerStart, LeasedInput
+from glowplug.wire import messages
+from glowplug.wire.stream import Outbox
+
+SANDBOX_MODES = ("auto", "required", "off")
+NODE_REFRESH_S = 5.0
+"""How often foreign users and health of the cards are looked at again."""
+
+
+class LocalBackend:
+    """``inventory`` lists nodes and watches cards; ``preload`` and ``alias_directory`` come from the sdk,
+    which this layer does not import."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        locks: GpuLocks,
+        home: Path,
+        outbox: Outbox,
+        *,
+        preload: str,
+        alias_directory: str,
+        sandbox_mode: str = "auto",
+        environ: dict[str, str] | None = None,
+    ) -> None:
+        if sandbox_mode not in SANDBOX_MODES:
+            raise errors.InvalidError(
+                f"GLOWPLUG_SANDBOX={sandbox_mode!r} is not known; use one of {', '.join(SANDBOX_MODES)}"
+            )
+        self._inventory = inventory
+        self._locks = locks
+        self._watch: Watch | None = None
+        self._volumes = home / "volumes"
+        self._outbox = outbox
+        self._preload = preload
+        self._alias_directory = alias_directory
+        self._runtime = sandbox.runtime_directory()
+        self._node_environment = NodeEnvironment.read(dict(os.environ) if environ is None else environ)
+        self._containers: dict[str, LocalContainer] = {}
+        self._told: set[str] = set()
+        self._listener: ContainerListener | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._refresh: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Event | None = None
+        self.bubblewrap = None if sandbox_mode == "off" else _working_bubblewrap()
+        self.sandbox_refusal = "" if self.bubblewrap else _refusal(sandbox_mode)
+        if sandbox_mode == "required" and self.bubblewrap is None:
+            raise errors.InvalidError(
+                f"a sandbox is required and cannot be made here: {self.sandbox_refusal}. "
+                "`glowplug doctor` says how to mend it; GLOWPLUG_SANDBOX=auto runs plain processes instead."
+            )
+        self.banner: str = inventory.banner()
+
+    # the port
+
+    def start(self, listener: ContainerListener) -> Sequence[Node]:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._zygotes = ZygotePool(self._loop, self._outbox)
+        nodes = list(self._inventory.nodes())
+        self._nodes = nodes
+        self._watch = self._inventory.watch(self._on_gpu_failed)
+        self._schedule_refresh()
+        return nodes
+
+    def prepare(
+        self, functions: Sequence[FunctionSpec], environment: dict[str, Any], source: dict[str, Any]
+    ) -> None:
+        for function in functions:
+            self._zygote_for(function, environment, source)
+
+    def start_container(self, start: ContainerStart) -> None:
+        if start.container_id in self._containers:
+            return
+        assert self._loop is not None and self._listener is not None
+        container = LocalContainer(
+            self._loop, self._outbox, start, self._listener, self._forget, self.bubblewrap is not None
+        )
+        self._containers[container.id] = container
+        problem = self._lock_gpus(start)
+        if problem:
+            self._loop.call_soon(container.fail, problem)
+            return
+        container.send_start(self._start_fields(start))
+        self._listener.client_connected(container.id, container.client_socket)
+        self._fork_when_ready(container)
+
+    def stop_container(self, container_id: str, grace_s: float, reason: str) -> None:
+        container = self._containers.get(container_id)
+        if container is not None:
+            container.stop(grace_s, reason)
+
+    def lease(self, container_id: str, inputs: Sequence[LeasedInput]) -> None:
+        container = self._containers.get(container_id)
+        if container is not None:
+            container.lease(inputs)
+
+    def recall(self, container_id: str, input_ids: Sequence[str]) -> None:
+        container = self._containers.get(container_id)
+        if container is not None:
+            container.control.send([messages.RECALL, list(input_ids)])
+
+    def cancel_input(self, container_id: str, input_id: str, attempt: int) -> None:
+        container = self._containers.get(container_id)
+        if container is not None:
+            container.control.send([messages.CANCEL_INPUT, input_id, attempt])
+
+    def grant_credit(self, container_id: str, input_id: str, items: int) -> None:
+        container = self._containers.get(container_id)
+        if container is not None:
+            container.control.send([messages.CREDIT, input_id, items])
+
+    def flush(self) -> None:
+        self._outbox.flush()
+
+    async def close(self) -> None:
+        if self._refresh is not None:
+            self._refresh.cancel()
+        self._closing = asyncio.Event()
+        for container in list(self._containers.values()):
+            container.stop(0, "the server ends")
+        if self._containers:
+            await self._closing.wait()
+        self._zygotes.close()
+        if self._watch is not None:
+            self._watch.stop()
+        self._inventory.close()
+        self._locks.close()
+
+    # zygotes
+
+    def _fork_when_ready(self, container: LocalContainer) -> None:
+        start = container.start
+        plain, importing, plan = self._zygote_for(start.function, start.environment, start.source)
+
+        def decided(zygote: Zygote) -> None:
+            if container.gone:
+                return
+            if container.stop_reason:
+                container.fail(container.stop_reason)
+            elif zygote.state == "ready":
+                self._fork(container, zygote, plan)
+            elif zygote.state == "unforkable":
+                self._tell_once(start.function, zygote)
+                plain.when_decided(decided)
+            else:
+                container.fail(zygote.reason or "the process containers are forked from is gone")
+            self._outbox.flush()
+
+        (importing or plain).when_decided(decided)
+
+    def _fork(self, container: LocalContainer, zygote: Zygote, plan: RootPlan) -> None:
+        root = None
+        if self.bubblewrap is not None:
+            root = plan.for_container(_devices(_gpus_of(container.start)))
+
+        def forked(pidfd: int) -> None:
+            container.close_their_fds()
+            if pidfd < 0:
+                container.fail(zygote.reason or "the container's process could not be started")
+            else:
+                container.forked(pidfd)
+
+        zygote.fork(container.id, root, container.their_fds(), forked)
+
+    def _zygote_for(
+        self, function: FunctionSpec, environment: dict[str, Any], source: dict[str, Any]
+    ) -> tuple[Zygote, Zygote | None, RootPlan]:
+        volumes = [self._mount(volume) for volume in function.definition.get("volumes", ())]
+        plan = sandbox.make_root_plan(
+            environment, source, volumes, sandbox.gpu_device_paths(), self._runtime
+        )
+        base = self._node_environment.base(environment, self._alias_directory, self._runtime)
+        sys_path = [self._alias_directory, *environment["sys_path"]]
+        digest = _digest([environment["executable"], sys_path, base])
+        plain = self._zygotes.plain(("plain", digest, plan.digest), self._command(environment, sys_path, plan), base)
+        definition = function.definition
+        if definition.get("serialized"):
+            return plain, None, plan
+        variables = {**base, **definition.get("env", {}), **_container_names()}
+        key = (definition["module"], digest, plan.digest, source.get("digest", ""), _digest(variables))
+        return plain, self._zygotes.importing(key, plain, definition["module"], source, variables), plan
+
+    def _command(self, environment: dict[str, Any], sys_path: list[str], plan: RootPlan) -> Callable[[int], list[str]]:
+        def command(fd: int) -> list[str]:
+            python = sandbox.zygote_command(
+                environment["executable"], fd, self.bubblewrap is not None, sys_path, self._preload
+            )
+            return python if self.bubblewrap is None else plan.bubblewrap_arguments(self.bubblewrap) + python
+
+        return command
+
+    def _mount(self, volume: dict[str, Any]) -> VolumeMount:
+        directory = self._volumes / volume["name"]
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.bubblewrap is None:
+            _link_volume(directory, Path(volume["mount_path"]))
+        return VolumeMount(str(directory), volume["mount_path"], volume.get("read_only", False))
+
+    # what a container is told
+
+    def _start_fields(self, start: ContainerStart) -> dict[str, Any]:
+        definition = start.function.definition
+        env = {
+            **self._node_environment.base(start.environment, self._alias_directory, self._runtime),
+            **definition.get("env", {}),
+            **definition.get("secrets", {}),
+            **_container_names(),
+            **self._gpu_variables(start),
+            **_node_variables(start),
+            **self._node_environment.container_env,
+        }
+        return {
+            "env": {name: value for name, value in env.items() if value is not None},
+            "directory": start.source.get("directory") or "/",
+            "definition": definition,
+            "source": start.source,
+            "name": start.function.name,
+            "app_id": start.function.app_id,
+            "app_functions": start.app_functions,
+        }
+
+    def _gpu_variables(self, start: ContainerStart) -> dict[str, str]:
+        gpus = _gpus_of(start)
+        uuids = ",".join(gpu.uuid for gpu in gpus)
+        # Inside the sandbox only its own cards exist, and CUDA counts them from 0. A slice has no number, a
+        # virtual card must match no real one, and a plain process sees every card: those go by UUID.
+        by_number = self.bubblewrap is not None and not start.node.virtual and not any(g.is_slice for g in gpus)
+        return {
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(gpus)))) if by_number else uuids,
+            "NVIDIA_VISIBLE_DEVICES": uuids or "void",
+            "GLOWPLUG_GPU_TYPE": start.allocation.gpu_type,
+            "GLOWPLUG_GPU_COUNT": str(len(gpus)),
+            "GLOWPLUG_GPU_UUIDS": uuids,
+        }
+
+    # cards
+
+    def _lock_gpus(self, start: ContainerStart) -> str:
+        """Take the machine-wide lock of each card; the problem when another server was quicker."""
+        if start.node.virtual:
+            return ""
+        taken: list[str] = []
+        for uuid in start.allocation.gpu_uuids:
+            if self._locks.try_lock(uuid):
+                taken.append(uuid)
+                continue
+            for each in taken:
+                self._locks.release(each)
+            holder = self._locks.holder(uuid) or "another server"
+            self._refresh_nodes()
+            return f"GPU {uuid} was taken meanwhile by {holder}"
+        return ""
+
+    def _forget(self, container: LocalContainer) -> None:
+        self._containers.pop(container.id, None)
+        if not container.start.node.virtual:
+            for uuid in container.start.allocation.gpu_uuids:
+                self._locks.release(uuid)
+        if self._closing is not None and not self._containers:
+            self._closing.set()
+
+    def own_pids(self) -> set[int]:
+        """Host pids of containers and what they started, so that they are not taken for strangers."""
+        return _with_descendants({pid for each in self._containers.values() for pid in each.host_pids})
+
+    def _schedule_refresh(self) -> None:
+        assert self._loop is not None
+        if not self._inventory.virtual:
+            self._refresh = self._loop.call_later(NODE_REFRESH_S, self._refresh_nodes)
+
+    def _refresh_nodes(self) -> None:
+        if self._refresh is not None:
+            self._refresh.cancel()
+        nodes = list(self._inventory.refresh(self.own_pids()))
+        if nodes != self._nodes:
+            self._nodes = nodes
+            assert self._listener is not None
+            self._listener.nodes_changed(nodes)
+        self._schedule_refresh()
+
+    def _on_gpu_failed(self, uuid: str, reason: str) -> None:
+        """Called from the watching thread."""
+        assert self._loop is not None and self._listener is not None
+        for node in self._nodes:
+            if any(gpu.uuid == uuid for gpu in node.gpus):
+                self._loop.call_soon_threadsafe(self._listener.gpu_failed, node.id, uuid, reason)
+
+    # notices
+
+    def _tell_once(self, function: FunctionSpec, zygote: Zygote) -> None:
+        if zygote.name in self._told or zygote.reason.startswith("its import failed"):
+            return  # a failed import is told by the container that tries it in earnest
+        self._told.add(zygote.name)
+        assert self._listener is not None
+        self._listener.notice(
+            function.app_id,
+            function.id,
+            "warning",
+            f"module {function.definition['module']!r} cannot be kept warm, each container imports it anew: "
+            f"{zygote.reason}",
+        )
+
+
+def _working_bubblewrap() -> bubblewrap.Bubblewrap | None:
+    probe = bubblewrap.probe()
+    return probe.bubblewrap if probe.works else None
+
+
+def _refusal(mode: str) -> str:
+    return "GLOWPLUG_SANDBOX=off" if mode == "off" else bubblewrap.probe().reason
+
+
+def _gpus_of(start: ContainerStart) -> list[Gpu]:
+    by_uuid = {gpu.uuid: gpu for gpu in start.node.gpus}
+    return [by_uuid[uuid] for uuid in start.allocation.gpu_uuids]
+
+
+def _devices(gpus: Sequence[Gpu]) -> list[str]:
+    minors = sorted({gpu.minor for gpu in gpus if gpu.minor >= 0 and gpu.driver_name})
+    return sandbox.devices_of_container(minors, any(gpu.is_slice for gpu in gpus))
+
+
+def _container_names() -> dict[str, str]:
+    return {"MODAL_IS_REMOTE": "1", "MODAL_ENVIRONMENT": "main", "GLOWPLUG_IS_REMOTE": "1"}
+
+
+def _node_variables(start: ContainerStart) -> dict[str, str]:
+    labels = start.node.labels
+    cloud, region = labels.get("cloud", ""), labels.get("region", "")
+    return {
+        "GLOWPLUG_NODE": start.node.id,
+        "GLOWPLUG_CLOUD": cloud,
+        "GLOWPLUG_REGION": region,
+        "GLOWPLUG_CONTAINER_ID": start.container_id,
+        "MODAL_TASK_ID": start.container_id,
+        "MODAL_CLOUD_PROVIDER": cloud,
+        "MODAL_REGION": region,
+    }
+
+
+def _link_volume(directory: Path, path: Path) -> None:
+    """Without a mount namespace a volume is a link at the path the function names."""
+    if path.is_symlink() and path.resolve() == directory.resolve():
+        return
+    if path.exists() or path.is_symlink():
+        raise errors.InvalidError(
+            f"the volume {directory.name!r} cannot be placed at {path}: something is there, and without a sandbox "
+            "containers share this machine's root. `glowplug doctor` says how to get one."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(directory)
+    except OSError as error:
+        raise errors.InvalidError(
+            f"the volume {directory.name!r} cannot be placed at {path} without a sandbox: {error}. "
+            "`glowplug doctor` says how to get one."
+        ) from error
+
+
+def _with_descendants(pids: set[int]) -> set[int]:
+    found = set(pids)
+    waiting = list(pids)
+    while waiting:
+        pid = waiting.pop()
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+            children = [int(c) for t in threads for c in Path(f"/proc/{pid}/task/{t}/children").read_text().split()]
+        except OSError:
+            continue
+        waiting += [child for child in children if child not in found]
+        found.update(children)
+    return found
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+

@@ -1,0 +1,203 @@
+"""What a container may see: the paths, devices and variables of its root, and the bubblewrap that makes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glowplug.backends.local.bubblewrap import Bubblewrap
+from glowplug.container.isolation import NEW_ROOT
+
+SYSTEM_PATHS = ("/usr", "/etc", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/sys")
+RESOLVER_PATHS = ("/run/systemd/resolve", "/run/resolvconf")
+"""Where /etc/resolv.conf may point."""
+PRIVATE_DIRECTORIES = (("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/root", 0o700), ("/run", 0o755), ("/mnt", 0o755))
+GPU_CONTROL_DEVICES = (
+    "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/dxg",
+)  # fmt: skip
+MIG_CAPABILITIES = "/dev/nvidia-caps"
+HOME = "/root"
+ZYGOTE_VOLUMES = "/.volumes"
+"""Where a zygote holds the volumes its containers bind to the paths their functions name."""
+
+
+@dataclass(frozen=True)
+class VolumeMount:
+    source: str
+    path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class RootPlan:
+    """The root of a family of containers. ``binds``: (path, "ro" or "overlay"), parents before children."""
+
+    binds: tuple[tuple[str, str], ...]
+    links: tuple[tuple[str, str], ...]
+    volumes: tuple[VolumeMount, ...] = ()
+    gpu_devices: tuple[str, ...] = ()
+    """Every GPU device of the node; a container gets those of its own GPUs."""
+
+    @property
+    def digest(self) -> str:
+        text = repr((self.binds, self.links, self.volumes, self.gpu_devices))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def bubblewrap_arguments(self, bubblewrap: Bubblewrap) -> list[str]:
+        """The sandbox of a zygote: everything read-only, and the right to make roots for its forks."""
+        arguments = [
+            bubblewrap.path, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--die-with-parent",
+            "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP",
+            "--proc", "/proc", "--dev", "/dev", "--perms", "0700", "--dir", NEW_ROOT,
+        ]  # fmt: skip
+        for path, mode in PRIVATE_DIRECTORIES:
+            arguments += ["--perms", f"{mode:04o}", "--dir", path]
+        for path, target in self.links:
+            arguments += ["--symlink", target, path]
+        for path, _ in self.binds:
+            arguments += ["--ro-bind", path, path]
+        for number, volume in enumerate(self.volumes):
+            option = "--ro-bind" if volume.read_only else "--bind"
+            arguments += [option, volume.source, f"{ZYGOTE_VOLUMES}/{number}"]
+        for device in self.gpu_devices:
+            arguments += ["--dev-bind-try", device, device]
+        return [*arguments, "--chdir", "/"]
+
+    def for_container(self, devices: Sequence[str]) -> dict[str, Any]:
+        """The plan a fork carries out (``container.isolation.enter_root``)."""
+        covered = [path for path, _ in self.binds]
+        overlaid = {
+            ancestor
+            for volume in self.volumes
+            if (ancestor := _ancestor(volume.path, covered)) and not os.path.isdir(volume.path)
+        }
+        binds = [[path, path, "overlay" if path in overlaid else mode] for path, mode in self.binds]
+        binds += [[f"{ZYGOTE_VOLUMES}/{number}", v.path, "rw"] for number, v in enumerate(self.volumes)]
+        return {
+            "binds": binds,
+            "links": [list(link) for link in self.links],
+            "private": [list(entry) for entry in PRIVATE_DIRECTORIES],
+            "devices": list(devices),
+        }
+
+
+def make_root_plan(
+    environment: dict[str, Any],
+    source: dict[str, Any],
+    volumes: Sequence[VolumeMount],
+    gpu_devices: Sequence[str],
+    runtime: str,
+) -> RootPlan:
+    """The host paths an interpreter and a script need, and nothing else of the host.
+
+    ``environment`` and ``source`` are those of the app; ``runtime`` is the directory that holds Glowplug.
+    """
+    links: dict[str, str] = {}
+    modes: dict[str, str] = {}
+    for path in SYSTEM_PATHS:
+        if os.path.islink(path):
+            links[path] = os.readlink(path)
+        elif os.path.isdir(path):
+            modes[path] = "ro"
+    wanted = [runtime, environment.get("prefix"), environment.get("base_prefix"), *RESOLVER_PATHS]
+    wanted += [os.path.dirname(environment["executable"]), *environment.get("sys_path", ())]
+    for path in filter(None, wanted):
+        for each in {os.path.abspath(path), os.path.realpath(path)}:
+            if os.path.exists(each) and each != "/":
+                modes.setdefault(each, "ro")
+    directory = source.get("directory")
+    if directory and os.path.isdir(directory) and os.path.realpath(directory) != "/":
+        modes[os.path.abspath(directory)] = "overlay"
+    binds = []
+    for path in sorted(modes, key=lambda each: (each.count("/"), each)):
+        first = "/" + path.split("/")[1]
+        if first in links or (modes[path] == "ro" and _ancestor(path, [bound for bound, _ in binds])):
+            continue
+        binds.append((path, modes[path]))
+    return RootPlan(tuple(binds), tuple(sorted(links.items())), tuple(volumes), tuple(gpu_devices))
+
+
+def _ancestor(path: str, candidates: Sequence[str]) -> str | None:
+    """The longest candidate that is a proper ancestor of ``path``."""
+    found = [each for each in candidates if path != each and path.startswith(each.rstrip("/") + "/")]
+    return max(found, key=len, default=None)
+
+
+def gpu_device_paths() -> list[str]:
+    """Every NVIDIA device node of this machine."""
+    dev = Path("/dev")
+    cards = sorted(str(path) for path in dev.glob("nvidia[0-9]*"))
+    control = [path for path in GPU_CONTROL_DEVICES if os.path.exists(path)]
+    caps = sorted(str(path) for path in Path(MIG_CAPABILITIES).glob("*")) if os.path.isdir(MIG_CAPABILITIES) else []
+    return cards + control + caps
+
+
+def devices_of_container(minors: Sequence[int], has_slices: bool) -> list[str]:
+    """The device nodes for cards with these minor numbers; none for a function without a GPU."""
+    if not minors:
+        return []
+    devices = [f"/dev/nvidia{minor}" for minor in minors] + list(GPU_CONTROL_DEVICES)
+    if has_slices and os.path.isdir(MIG_CAPABILITIES):
+        devices += sorted(str(path) for path in Path(MIG_CAPABILITIES).glob("*"))
+    return devices
+
+
+PASSED_VARIABLES = ("LANG", "LANGUAGE", "TZ", "TERM", "COLUMNS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+PASSED_PREFIXES = ("LC_",)
+CLIENT_VARIABLES = ("LD_LIBRARY_PATH",)
+"""Of the client's own environment, where the container uses the client's interpreter."""
+NODE_PREFIXES = ("NCCL_", "NVSHMEM_", "TORCH_SYMM_MEM_")
+"""Settings of a node that every container keeps, whatever the user's env= says."""
+
+
+@dataclass(frozen=True)
+class NodeEnvironment:
+    """Variables of this machine: what is passed on and what is forced."""
+
+    passed: dict[str, str] = field(default_factory=dict)
+    container_env: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, environ: dict[str, str]) -> NodeEnvironment:
+        return cls(
+            passed={
+                name: value
+                for name, value in environ.items()
+                if name in PASSED_VARIABLES or name.startswith(PASSED_PREFIXES)
+            },
+            container_env={name: value for name, value in environ.items() if name.startswith(NODE_PREFIXES)},
+        )
+
+    def base(self, environment: dict[str, Any], alias_directory: str, runtime: str) -> dict[str, str]:
+        """What an interpreter of this app needs, before anything of its functions."""
+        client = environment.get("env", {})
+        return {
+            **self.passed,
+            **{name: client[name] for name in CLIENT_VARIABLES if name in client},
+            "HOME": HOME,
+            "USER": "root",
+            "PATH": os.path.dirname(environment["executable"])
+            + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONUNBUFFERED": "1",
+            # Children of the function find `modal` and Glowplug too.
+            "PYTHONPATH": os.pathsep.join([alias_directory, runtime]),
+            **self.container_env,
+        }
+
+
+def zygote_command(executable: str, fd: int, sandboxed: bool, sys_path: Sequence[str], preload: str) -> list[str]:
+    command = [executable, "-m", "glowplug.container.entrypoint", str(fd), "--path", json.dumps(list(sys_path))]
+    if sandboxed:
+        command.append("--sandboxed")
+    return [*command, "--preload", preload]
+
+
+def runtime_directory() -> str:
+    """The directory on ``sys.path`` that holds this Glowplug."""
+    return str(Path(sys.modules["glowplug"].__file__ or "").resolve().parent.parent)

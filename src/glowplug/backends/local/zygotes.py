@@ -1,0 +1,168 @@
+"""Warm processes that containers are forked from: one plain per environment, one per module that was imported.
+
+Keyed by everything an import depends on, kept between runs, the least recently used ended first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from glowplug.wire.stream import FrameStream, Outbox
+
+ZYGOTE_LIMIT = 16
+"""Idle zygotes kept; each costs the private memory of its imports."""
+START_TIMEOUT_S = 60.0
+
+
+class Zygote:
+    """``state``: starting, ready, unforkable (with ``reason``) or dead. Forks asked for early wait for it."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, outbox: Outbox, name: str, on_dead: Callable[[Zygote], None]
+    ) -> None:
+        self.name = name
+        self.state = "starting"
+        self.reason = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self._on_dead = on_dead
+        self._waiting: list[Callable[[Zygote], None]] = []
+        self._forks: collections.deque[tuple[str, Callable[[int], None]]] = collections.deque()
+        ours, self.theirs = socket.socketpair()
+        self.stream = FrameStream(loop, ours, outbox, self._on_message, self._on_closed)
+
+    def when_decided(self, callback: Callable[[Zygote], None]) -> None:
+        """Call back once it is ready, unforkable or dead."""
+        if self.state == "starting":
+            self._waiting.append(callback)
+        else:
+            callback(self)
+
+    def fork(
+        self, container_id: str, root: dict[str, Any] | None, fds: list[int], forked: Callable[[int], None]
+    ) -> None:
+        """Fork a container; ``forked(pidfd)`` when its first process runs, -1 when it does not."""
+        self._forks.append((container_id, forked))
+        self.stream.send(
+            {"op": "fork", "container_id": container_id, "root": root}, [_Descriptor(os.dup(fd)) for fd in fds]
+        )
+
+    def import_in_child(self, child: Zygote, module: str, source: dict[str, Any], env: dict[str, str]) -> None:
+        """Fork a zygote that imports ``module`` and reports on ``child``'s connection."""
+        request = {"op": "import", "module": module, "source": source, "env": env}
+        self.stream.send(request, [_Descriptor(child.theirs.detach())])
+
+    def end(self) -> None:
+        self.stream.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def _on_message(self, message: Any, fds: list[int]) -> None:
+        if message["op"] == "forked":
+            container_id, forked = self._forks.popleft()
+            assert container_id == message["container_id"]
+            forked(fds.pop(0) if message["pid"] and fds else -1)
+        else:
+            self.state = message["op"]
+            self.reason = message.get("reason", "")
+            self._tell()
+
+    def _on_closed(self) -> None:
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.kill()
+            code = self.process.wait()
+            ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            self.reason = self.reason or f"the process containers are forked from ended with {ended}"
+        self.state = "dead"
+        self._on_dead(self)
+        self._tell()
+        while self._forks:
+            self._forks.popleft()[1](-1)
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            callback(self)
+
+
+class _Descriptor:
+    """A descriptor on its way to another process; closed here once it was sent."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class ZygotePool:
+    """Every zygote of this server by its key."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
+        self._loop = loop
+        self._outbox = outbox
+        self._zygotes: collections.OrderedDict[tuple[str, ...], Zygote] = collections.OrderedDict()
+
+    def plain(self, key: tuple[str, ...], command: Callable[[int], list[str]], env: dict[str, str]) -> Zygote:
+        """The zygote with nothing but the runtime; ``command(fd)`` starts it."""
+        found = self._find(key)
+        if found is not None:
+            return found
+        zygote = self._new(key)
+        fd = zygote.theirs.fileno()
+        zygote.process = subprocess.Popen(
+            command(fd), env=env, cwd="/", stdin=subprocess.DEVNULL, pass_fds=[fd], start_new_session=True
+        )
+        zygote.theirs.close()
+        return zygote
+
+    def importing(
+        self, key: tuple[str, ...], plain: Zygote, module: str, source: dict[str, Any], env: dict[str, str]
+    ) -> Zygote:
+        """The zygote that has imported ``module``, a child of ``plain``."""
+        found = self._find(key)
+        if found is not None:
+            return found
+        zygote = self._new(key)
+
+        def ask(parent: Zygote) -> None:
+            if parent.state == "ready":
+                parent.import_in_child(zygote, module, source, env)
+            else:
+                zygote.reason = parent.reason
+                zygote.stream.close()
+            self._outbox.flush()
+
+        plain.when_decided(ask)
+        return zygote
+
+    def close(self) -> None:
+        for zygote in list(self._zygotes.values()):
+            zygote.end()
+        self._zygotes.clear()
+
+    def _find(self, key: tuple[str, ...]) -> Zygote | None:
+        zygote = self._zygotes.get(key)
+        if zygote is not None:
+            self._zygotes.move_to_end(key)
+        return zygote
+
+    def _new(self, key: tuple[str, ...]) -> Zygote:
+        def forget(zygote: Zygote) -> None:
+            if self._zygotes.get(key) is zygote:
+                del self._zygotes[key]
+
+        zygote = Zygote(self._loop, self._outbox, "/".join(key), forget)
+        self._zygotes[key] = zygote
+        idle = [each for each, old in self._zygotes.items() if old.process is None and old.state == "ready"]
+        while len(self._zygotes) > ZYGOTE_LIMIT and idle:
+            self._zygotes[idle.pop(0)].end()
+        return zygote

@@ -1,0 +1,165 @@
+"""Python values to payloads and back, the same on both ends.
+
+Plain pickle first, cloudpickle when it fails (lambdas, local classes). Buffers of 256 KiB and more (arrays) leave
+the pickle by protocol 5 and are neither copied into it nor out of it.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import traceback
+from typing import Any
+
+from glowplug.model import errors
+from glowplug.wire.payload import Payload, make_payload
+
+OUT_OF_BAND_BYTES = 256 << 10
+MAX_PAYLOAD_BYTES = 8 << 30
+"""One argument tuple or one result. More belongs in a volume."""
+
+
+def pack(value: Any, what: str = "the value") -> Payload:
+    """Serialize ``value``; ``what`` names it in errors ("the result of f").
+
+    Raises ``SerializationError`` when neither pickle nor cloudpickle can, ``RequestSizeError`` above
+    ``MAX_PAYLOAD_BYTES``.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            if buffer.raw().nbytes < OUT_OF_BAND_BYTES:
+                return True
+        except BufferError:  # not contiguous
+            return True
+        buffers.append(buffer)
+        return False
+
+    try:
+        pickled = pickle.dumps(value, 5, buffer_callback=keep_in_band)
+    except Exception as first:
+        buffers.clear()
+        pickled = _cloudpickled(value, keep_in_band, what, first)
+    if not buffers:
+        if len(pickled) > MAX_PAYLOAD_BYTES:
+            raise _too_large(what, len(pickled))
+        return make_payload(pickled)
+    views = [buffer.raw() for buffer in buffers]
+    total = len(pickled) + sum(view.nbytes for view in views)
+    if total > MAX_PAYLOAD_BYTES:
+        raise _too_large(what, total)
+    return make_payload(pickled, views)
+
+
+def unpack(payload: Payload) -> Any:
+    """The value again. Raises ``DeserializationError`` naming what was missing."""
+    try:
+        pickled, *buffers = payload.parts()
+        return pickle.loads(pickled, buffers=buffers)
+    except Exception as error:
+        raise errors.DeserializationError(
+            f"a value arrived that cannot be rebuilt here: {type(error).__name__}: {error}. "
+            "The module that defines its class must be importable on both sides, in the same version."
+        ) from error
+
+
+def pack_exception(error: BaseException) -> Payload:
+    """An exception with its traceback as text; the exception itself only if it survives the journey."""
+    try:
+        pickled = _dump_any(error)
+        pickle.loads(pickled)
+    except Exception:
+        pickled = None
+    return make_payload(
+        pickle.dumps(
+            {
+                "exception": pickled,
+                "type": f"{type(error).__module__}.{type(error).__qualname__}",
+                "message": _text_of(error),
+                "traceback": "".join(
+                    traceback.format_exception(type(error), error, _user_frames(error))
+                ),
+            },
+            5,
+        )
+    )
+
+
+def unpack_exception(payload: Payload) -> BaseException:
+    """The exception to raise here: the same type where it can be rebuilt, with the remote traceback as its
+    cause; else an ``ExecutionError`` that carries type, message and traceback as text."""
+    facts = unpack(payload)
+    if facts["exception"] is not None:
+        try:
+            error = pickle.loads(facts["exception"])
+        except Exception as broken:
+            reason = f"it cannot be rebuilt here: {type(broken).__name__}: {broken}"
+        else:
+            if isinstance(error, BaseException):
+                error.__cause__ = RemoteTraceback(facts["traceback"])
+                return error
+            reason = "it is no exception once rebuilt"
+    else:
+        reason = "it cannot be pickled"
+    return errors.ExecutionError(
+        f"the function raised {facts['type']}: {facts['message']}\n({reason}; its traceback there:)\n"
+        f"{facts['traceback']}"
+    )
+
+
+class RemoteTraceback(Exception):
+    """Where an exception was raised in the container, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n\nin the container:\n{self.text}"
+
+
+def _user_frames(error: BaseException) -> Any:
+    """The traceback without the frames of the container's own input loop at its head."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("glowplug.container"):
+        frames = frames.tb_next
+    return frames
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<its message cannot be shown>"
+
+
+def _cloudpickled(value: Any, keep_in_band: Any, what: str, first: Exception) -> bytes:
+    try:
+        import cloudpickle
+
+        stream = io.BytesIO()
+        cloudpickle.CloudPickler(stream, protocol=5, buffer_callback=keep_in_band).dump(value)
+        return stream.getvalue()
+    except Exception as second:
+        raise errors.SerializationError(
+            f"{what} cannot be pickled ({type(value).__module__}.{type(value).__qualname__}): {second or first}. "
+            "Pass plain values, arrays or objects of importable classes; open files, locks, sockets and GPU "
+            "handles must be made where they are used."
+        ) from second
+
+
+def _dump_any(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:
+        import cloudpickle
+
+        return cloudpickle.dumps(value, protocol=5)
+
+
+def _too_large(what: str, size: int) -> errors.RequestSizeError:
+    return errors.RequestSizeError(
+        f"{what} is {size / (1 << 30):.1f} GiB pickled; the limit is {MAX_PAYLOAD_BYTES >> 30} GiB. "
+        "Write it to a volume and pass its path."
+    )

@@ -1,0 +1,33 @@
+"""``python -m glowplug.container.entrypoint FD [--sandboxed] [--preload NAMES]``: a plain zygote on an inherited socket."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import signal
+import socket
+import sys
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("fd", type=int)
+    parser.add_argument("--sandboxed", action="store_true")
+    parser.add_argument("--path", default="[]", help="sys.path of the client, as JSON")
+    parser.add_argument("--preload", default="", help="modules every container needs, comma-separated")
+    options = parser.parse_args()
+    wanted = json.loads(options.path)
+    sys.path[:] = wanted + [path for path in sys.path if path not in wanted]
+    for name in filter(None, options.preload.split(",")):
+        importlib.import_module(name)
+
+    from glowplug.container import isolation, zygote
+
+    if not options.sandboxed:
+        isolation.die_with_parent(signal.SIGKILL)
+    zygote.serve(socket.socket(fileno=options.fd), options.sandboxed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""A forked container's own namespaces and root, made from inside a zygote's sandbox.
+
+The zygote runs in bubblewrap with CAP_SYS_ADMIN in a user namespace of its own. A fork takes new mount and
+IPC namespaces, builds a fresh root on a tmpfs out of the paths it may see, pivots into it and drops every
+capability. Whatever is not bound is private and writable; nothing of it outlives the container.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import stat
+from typing import Any
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 47, 4
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_CAPABILITY_VERSION_3 = 0x20080522
+
+NEW_ROOT = "/.glowplug-root"
+"""A directory the zygote's sandbox provides to build roots on."""
+PLAIN_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class IsolationError(Exception):
+    """A namespace or mount was refused; the text says which."""
+
+
+def unshare(flags: int) -> None:
+    _check(_libc.unshare(flags), "unshare", hex(flags))
+
+
+def set_namespace(fd: int, flags: int) -> None:
+    _check(_libc.setns(fd, flags), "setns", hex(flags))
+
+
+def die_with_parent(signal_number: int) -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process, which can then end them."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def enter_root(plan: dict[str, Any]) -> None:
+    """Take a private root made of ``plan["binds"]`` ([source, path, mode]; mode "ro", "rw" or "overlay"),
+    ``plan["links"]`` ([path, target]), ``plan["devices"]`` and ``plan["private"]`` ([path, octal mode]).
+
+    Raises ``IsolationError``; the process is unusable as a container then.
+    """
+    unshare(CLONE_NEWNS | CLONE_NEWIPC)
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    _mount("tmpfs", NEW_ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    for path, mode in plan["private"]:
+        _make_directory(NEW_ROOT + path, mode)
+    _make_devices(plan["devices"])
+    for path, target in plan["links"]:
+        os.symlink(target, NEW_ROOT + path)
+    for number, (source, path, mode) in enumerate(plan["binds"]):
+        _bind(source, path, mode, number)
+    _make_directory(NEW_ROOT + "/proc", 0o555)
+    try:
+        _mount("proc", NEW_ROOT + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    except IsolationError:
+        # Inside Docker and Kubernetes the outer /proc is masked and a new one is refused.
+        _mount("/proc", NEW_ROOT + "/proc", None, MS_BIND | MS_REC)
+    _make_directory(NEW_ROOT + "/.old", 0o700)
+    number = SYS_PIVOT_ROOT[os.uname().machine]
+    _check(_libc.syscall(number, NEW_ROOT.encode(), (NEW_ROOT + "/.old").encode()), "pivot_root", NEW_ROOT)
+    os.chdir("/")
+    _check(_libc.umount2(b"/.old", MNT_DETACH), "umount", "/.old")
+    os.rmdir("/.old")
+
+
+def drop_privileges() -> None:
+    """Give up every capability for good: bounding, ambient, permitted, effective and inheritable sets."""
+    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    capability = 0
+    while _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    _check(_libc.capset(header, sets), "capset", "no capabilities")
+
+
+def _bind(source: str, path: str, mode: str, number: int) -> None:
+    target = NEW_ROOT + path
+    if os.path.isdir(source):
+        _make_directory(target, 0o755)
+        if mode == "overlay" and _overlay(source, target, number):
+            return
+    else:
+        _make_directory(os.path.dirname(target), 0o755)
+        _make_file(target)
+    _mount(source, target, None, MS_BIND | MS_REC)
+
+
+def _overlay(path: str, target: str, number: int) -> bool:
+    """``path`` at ``target``, writable there, the writes thrown away. False when the kernel refuses."""
+    layers = f"{NEW_ROOT}/.layers/{number}"
+    try:
+        for name in ("upper", "work"):
+            _make_directory(f"{layers}/{name}", 0o755)
+        options = f"lowerdir={_escaped(path)},upperdir={layers}/upper,workdir={layers}/work,userxattr"
+        _mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, options)
+    except (IsolationError, OSError):
+        return False
+    return True
+
+
+def _escaped(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def _make_devices(devices: list[str]) -> None:
+    dev = NEW_ROOT + "/dev"
+    _make_directory(dev, 0o755)
+    for path in [*(f"/dev/{name}" for name in PLAIN_DEVICES), *devices]:
+        if os.path.isdir(path):
+            _make_directory(NEW_ROOT + path, 0o755)
+        elif os.path.exists(path):
+            _make_directory(os.path.dirname(NEW_ROOT + path), 0o755)
+            _make_file(NEW_ROOT + path)
+        else:
+            continue
+        _mount(path, NEW_ROOT + path, None, MS_BIND)
+    _make_directory(dev + "/pts", 0o755)
+    try:
+        _mount("devpts", dev + "/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    except IsolationError:
+        _mount("/dev/pts", dev + "/pts", None, MS_BIND | MS_REC)
+    os.symlink("pts/ptmx", dev + "/ptmx")
+    os.symlink("/proc/self/fd", dev + "/fd")
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.symlink(f"/proc/self/fd/{number}", f"{dev}/{name}")
+    _make_directory(dev + "/shm", 0o1777)
+    _mount("tmpfs", dev + "/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+
+
+def _make_directory(path: str, mode: int) -> None:
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        _make_directory(parent, 0o755)
+    try:
+        os.mkdir(path)
+        os.chmod(path, stat.S_IMODE(mode))
+    except OSError as error:
+        raise IsolationError(f"{path.replace(NEW_ROOT, '', 1)} cannot be made in the container: {error}") from error
+
+
+def _make_file(path: str) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        raise IsolationError(f"{path.replace(NEW_ROOT, '', 1)} cannot be made in the container: {error}") from error
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    result = _libc.mount(
+        source.encode(),
+        target.encode(),
+        None if kind is None else kind.encode(),
+        ctypes.c_ulong(flags),
+        None if options is None else options.encode(),
+    )
+    _check(result, f"mount {kind or 'bind'}", f"{source} at {target}")
+
+
+def _check(result: int, what: str, which: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise IsolationError(f"{what} {which}: {os.strerror(number)}")

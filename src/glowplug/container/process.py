@@ -1,0 +1,97 @@
+"""A forked process becomes one container: environment, function, hello, inputs, exit handlers."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+import threading
+import traceback
+from typing import Any
+
+from glowplug.client import context
+from glowplug.client.session import Client, LogLine, Run
+from glowplug.container.frames import FrameSocket
+from glowplug.container.imports import FunctionNotFound, load_function
+from glowplug.container.input_loop import InputLoop
+from glowplug.container.output import MarkedOutput
+from glowplug.wire import messages
+
+
+
+class Context:
+    """This container, for the sdk: its id and, on first use, a run bound to the app it belongs to."""
+
+    def __init__(self, container_id: str, app_id: str, functions: dict[str, str], sock: socket.socket) -> None:
+        self.container_id = container_id
+        self._app_id = app_id
+        self._functions = functions
+        self._sock = sock
+        self._run: Run | None = None
+        self._lock = threading.Lock()
+
+    def run(self) -> Run:
+        with self._lock:
+            if self._run is None:
+                client = Client(lambda: (self._sock, (0, "")), redial=False)
+                self._run = client.join_app(self._app_id, self._functions, _Silent())
+            return self._run
+
+
+class _Silent:
+    """Logs of calls made inside a container go to the run's own client."""
+
+    def on_log(self, line: LogLine) -> None:
+        pass
+
+    def on_notice(self, level: str, text: str) -> None:
+        pass
+
+    def on_waiting(self, function: str, text: str | None) -> None:
+        pass
+
+
+def run_container(container_id: str, data: FrameSocket, control: FrameSocket, client: socket.socket) -> int:
+    """Be a container until the server ends it. Returns the process's exit code."""
+    start = data.receive()
+    os.environ.clear()
+    os.environ.update(start["env"])
+    output = MarkedOutput()
+    try:
+        os.chdir(start["directory"])
+    except OSError:
+        os.chdir("/")
+    sys.argv[:] = [start["source"].get("script") or ""]
+    context.enter_container(Context(container_id, start["app_id"], start["app_functions"], client))
+    try:
+        function = load_function(start["definition"], start["source"])
+    except BaseException as error:
+        output.flush()
+        control.send([messages.START_FAILED, _import_message(start, error), True])
+        return 1
+    loop = InputLoop(function, start["name"], data, control, output)
+    control.send([messages.READY], [os.pidfd_open(os.getpid())])
+    loop.run()
+    _run_exit_handlers()
+    output.flush()
+    return 0
+
+
+def _import_message(start: dict[str, Any], error: BaseException) -> str:
+    name = start["name"]
+    if isinstance(error, FunctionNotFound):
+        return f"{name} cannot be loaded in its container: {error}"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(("<frozen", os.path.dirname(__file__))):
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    module = start["definition"]["module"]
+    return f"the import of {module!r} failed in the container of {name}:\n{text}"
+
+
+def _run_exit_handlers() -> None:
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:
+        traceback.print_exc()

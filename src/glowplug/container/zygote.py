@@ -1,0 +1,222 @@
+"""A process that has imported what containers need and forks them on demand.
+
+A plain zygote has the runtime only; one that was told a module has imported it, without touching a GPU.
+A fork gets a PID namespace whose first process reaps and, when the container ends, takes every descendant with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import struct
+import sys
+from typing import Any
+
+from glowplug.container import isolation
+from glowplug.container.forkable import import_module_watched, why_not_forkable
+from glowplug.container.frames import FrameSocket
+from glowplug.container.process import run_container
+
+CONTAINER_FDS = 6
+"""data, control, client, stdout, stderr, status"""
+
+
+def serve(sock: socket.socket, sandboxed: bool) -> None:
+    """Obey the server until it closes the connection."""
+    zygote = Zygote(FrameSocket(sock), sandboxed)
+    zygote.stream.send({"op": "ready"})
+    zygote.serve()
+
+
+class Zygote:
+    def __init__(self, stream: FrameSocket, sandboxed: bool) -> None:
+        self.stream = stream
+        self.sandboxed = sandboxed
+        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if sandboxed else -1
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, _reap)
+        while True:
+            try:
+                request = self.stream.receive()
+            except (EOFError, OSError):
+                os._exit(0)
+            if request["op"] == "fork":
+                self.fork_container(request)
+            elif request["op"] == "import":
+                self.fork_zygote(request)
+
+    def fork_zygote(self, request: dict[str, Any]) -> None:
+        """A child that imports a module and then is a zygote itself."""
+        (fd,) = self.stream.take_fds(1)
+        gc.freeze()
+        if os.fork():
+            os.close(fd)
+            return
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if not self.sandboxed:
+                isolation.die_with_parent(signal.SIGKILL)
+            self.stream.sock.close()
+            self.stream = FrameSocket(socket.socket(fileno=fd))
+            self.stream.send(self.import_module(request))
+            gc.collect()
+            self.serve()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(1)
+
+    def import_module(self, request: dict[str, Any]) -> dict[str, Any]:
+        # Logs of an import appear where the container that is asked for first shows them; here they are dropped.
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os.close(null)
+        os.environ.update(request["env"])
+        try:
+            started_threads = import_module_watched(request["module"], request["source"])
+        except BaseException as error:
+            return {"op": "unforkable", "reason": f"its import failed: {type(error).__name__}: {error}"}
+        reason = why_not_forkable(started_threads, own_fds={self.stream.sock.fileno(), self.own_pid_namespace})
+        if reason:
+            return {"op": "unforkable", "reason": reason}
+        return {"op": "ready"}
+
+    def fork_container(self, request: dict[str, Any]) -> None:
+        fds = self.stream.take_fds(CONTAINER_FDS)
+        gc.freeze()
+        if self.sandboxed:
+            # The next child is the first process of a new PID namespace; this process stays where it is.
+            try:
+                isolation.unshare(isolation.CLONE_NEWPID)
+            except isolation.IsolationError as error:
+                os.write(fds[-1], f"error {error}".encode())
+                for fd in fds:
+                    os.close(fd)
+                self.stream.send({"op": "forked", "container_id": request["container_id"], "pid": 0})
+                return
+        pid = os.fork()
+        if pid == 0:
+            _run_first_process(request, fds, self)
+        if self.sandboxed:
+            isolation.set_namespace(self.own_pid_namespace, isolation.CLONE_NEWPID)
+        for fd in fds:
+            os.close(fd)
+        reply = {"op": "forked", "container_id": request["container_id"], "pid": pid}
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            self.stream.send(reply)
+            return
+        self.stream.send(reply, [pidfd])
+        os.close(pidfd)
+
+
+def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote) -> None:
+    """Process 1 of the container: makes its root, forks the container, reaps, reports how it ended."""
+    status_fd = fds[-1]
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        zygote.stream.sock.close()
+        if zygote.sandboxed:
+            os.close(zygote.own_pid_namespace)
+            isolation.enter_root(request["root"])
+            isolation.drop_privileges()
+        else:
+            isolation.become_subreaper()
+            signal.signal(signal.SIGTERM, _end_descendants_and_exit)
+            isolation.die_with_parent(signal.SIGTERM)
+        os.setsid()
+        container = os.fork()
+        if container == 0:
+            os.close(status_fd)
+            _run_container_process(request, fds)
+        for fd in fds[:-1]:
+            os.close(fd)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        status = _reap_until(container)
+        if not zygote.sandboxed:
+            _end_descendants()
+        os.write(status_fd, struct.pack("<i", status))
+    except BaseException as error:
+        os.write(status_fd, f"error {type(error).__name__}: {error}".encode())
+    finally:
+        os._exit(0)
+
+
+def _run_container_process(request: dict[str, Any], fds: list[int]) -> None:
+    code = 1
+    try:
+        isolation.die_with_parent(signal.SIGKILL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        data, control, client, stdout, stderr, _ = fds
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        for fd in (null, stdout, stderr):
+            os.close(fd)
+        code = run_container(
+            request["container_id"],
+            FrameSocket(socket.socket(fileno=data)),
+            FrameSocket(socket.socket(fileno=control)),
+            socket.socket(fileno=client),
+        )
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def _reap(*_: Any) -> None:
+    while True:
+        try:
+            pid, _status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def _reap_until(container: int) -> int:
+    while True:
+        pid, status = os.wait()
+        if pid == container:
+            return status
+
+
+def _end_descendants() -> None:
+    """Kill every child until none is left; orphans become children of this process, a subreaper."""
+    while True:
+        children = _children_of(os.getpid())
+        if not children:
+            return
+        for pid in children:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        try:
+            while os.waitpid(-1, 0)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
+
+def _end_descendants_and_exit(*_: Any) -> None:
+    _end_descendants()
+    os._exit(0)
+
+
+def _children_of(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []

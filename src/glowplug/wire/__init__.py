@@ -1,0 +1,1 @@
+"""How processes talk: message kinds, frames, payloads. Syntax of Python 3.9, msgspec optional."""

@@ -1,0 +1,68 @@
+"""msgpack, by msgspec where it is installed and by a small codec of our own where it is not.
+
+Values are None, bool, int, float, str, bytes, list and dict with string keys; tuples become lists.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glowplug.wire import plain_msgpack
+
+try:
+    import msgspec as _msgspec
+
+    encode = _msgspec.msgpack.Encoder().encode
+    decode = _msgspec.msgpack.Decoder().decode
+except ImportError:  # inside an image that has only the standard library
+    encode = plain_msgpack.encode
+    decode = plain_msgpack.decode
+
+HEADER_BYTES = 4
+MAX_FRAME_BYTES = 256 << 20
+"""Longer frames are refused: payloads above a megabyte travel as memory files, not inside frames."""
+
+
+class FrameError(Exception):
+    """The other end sent what is no frame; the connection cannot go on."""
+
+
+def frame(message: Any) -> bytes:
+    """One message as bytes: a 4-byte big-endian length, then msgpack."""
+    body = encode(message)
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
+
+
+class FrameReader:
+    """Turns received bytes into messages, keeping what is not yet complete."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, received: bytes) -> list[Any]:
+        """The messages completed by ``received``. Raises ``FrameError`` on an absurd length."""
+        pending = self._pending
+        if pending:
+            pending += received
+            buffer: bytes | bytearray = pending
+        else:
+            buffer = received
+        messages: list[Any] = []
+        position = 0
+        end = len(buffer)
+        view = memoryview(buffer)
+        while end - position >= HEADER_BYTES:
+            start = position + HEADER_BYTES
+            size = int.from_bytes(view[position:start], "big")
+            if size > MAX_FRAME_BYTES:
+                raise FrameError(f"a frame of {size} bytes; the limit is {MAX_FRAME_BYTES}")
+            if end - start < size:
+                break
+            position = start + size
+            messages.append(decode(view[start:position]))
+        view.release()
+        if buffer is pending:
+            del pending[:position]
+        elif position < end:
+            pending += received[position:]
+        return messages

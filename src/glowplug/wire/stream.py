@@ -1,0 +1,181 @@
+"""Frames on a non-blocking socket inside an event loop: the evented middle between two blocking ends.
+
+Raw sockets instead of asyncio transports, because descriptors travel beside the bytes. What is sent during one turn
+of the loop leaves in one system call per stream: streams register with an ``Outbox`` and are flushed together.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import collections
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from glowplug.wire.codec import FrameError, FrameReader, frame
+from glowplug.wire.payload import Payload
+
+RECEIVE_BYTES = 256 << 10
+MAX_FDS = 200
+JOIN_LIMIT_BYTES = 256 << 10
+"""Frames up to this size together are joined into one send."""
+_FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+
+
+class Outbox:
+    """Streams with something to send, flushed once a turn."""
+
+    def __init__(self) -> None:
+        self._dirty: list[Callable[[], None]] = []
+
+    def add(self, flush: Callable[[], None]) -> None:
+        self._dirty.append(flush)
+
+    def flush(self) -> None:
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for flush in dirty:
+                flush()
+
+
+class FrameStream:
+    """``on_message(message, fds)`` for every frame; ``on_closed()`` once, when either side ended it."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        outbox: Outbox,
+        on_message: Callable[[list[Any], list[int]], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.closed = False
+        self.fds: list[int] = []
+        self._loop = loop
+        self._outbox = outbox
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._reader = FrameReader()
+        self._out: collections.deque[tuple[bytes, list[Payload]]] = collections.deque()
+        self._queued_bytes = 0
+        self._registered = False
+        self._writing = False
+        self._fd = sock.fileno()
+        loop.add_reader(self._fd, self._readable)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What the other end has not taken yet."""
+        return self._queued_bytes
+
+    def send(self, message: Any, payloads: Sequence[Payload] = ()) -> None:
+        """Queue a message; it leaves at the next flush. Silently dropped once closed."""
+        if self.closed:
+            return
+        raw = frame(message)
+        self._out.append((raw, [payload for payload in payloads if payload.fd is not None]))
+        self._queued_bytes += len(raw)
+        if not self._registered:
+            self._registered = True
+            self._outbox.add(self._flush)
+
+    def read_now(self) -> None:
+        """Handle everything that has arrived, without waiting for the loop."""
+        while not self.closed and self._receive():
+            pass
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._fd)
+        if self._writing:
+            self._loop.remove_writer(self._fd)
+        self.sock.close()
+        for fd in self.fds:
+            os.close(fd)
+        self.fds.clear()
+        self._out.clear()
+        self._queued_bytes = 0
+        self._on_closed()
+
+    def _readable(self) -> None:
+        self._receive()
+        self._outbox.flush()
+
+    def _receive(self) -> bool:
+        try:
+            received, ancillary, _, _ = self.sock.recvmsg(RECEIVE_BYTES, _FD_SPACE)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            self.close()
+            return False
+        for level, kind, raw in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
+                self.fds.extend(fds)
+        if not received:
+            self.close()
+            return False
+        try:
+            for message in self._reader.feed(received):
+                self._on_message(message, self.fds)
+        except FrameError:
+            self.close()
+            return False
+        return True
+
+    def _flush(self) -> None:
+        self._registered = False
+        if not self._writing:
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            while self._out and not self.closed:
+                raw, payloads = self._out.popleft()
+                if payloads:
+                    self._send_with_fds(raw, payloads)
+                    continue
+                if self._out and len(raw) < JOIN_LIMIT_BYTES:
+                    raw = self._joined(raw)
+                sent = self.sock.send(raw)
+                self._queued_bytes -= sent
+                if sent < len(raw):
+                    self._out.appendleft((raw[sent:], []))
+        except (BlockingIOError, InterruptedError):
+            self._out.appendleft((raw, payloads))
+            if not self._writing:
+                self._writing = True
+                self._loop.add_writer(self._fd, self._write)
+            return
+        except OSError:
+            self.close()
+            return
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._fd)
+
+    def _send_with_fds(self, raw: bytes, payloads: list[Payload]) -> None:
+        """A frame's first bytes carry its descriptors; payloads stay referenced until they are sent."""
+        some, rest = payloads[:MAX_FDS], payloads[MAX_FDS:]
+        head = raw[:1] if rest else raw
+        sent = socket.send_fds(self.sock, [head], [payload.fd for payload in some if payload.fd is not None])
+        self._queued_bytes -= sent
+        if sent < len(raw):
+            self._out.appendleft((raw[sent:], rest))
+
+    def _joined(self, raw: bytes) -> bytes:
+        parts = [raw]
+        size = len(raw)
+        while self._out and not self._out[0][1] and size < JOIN_LIMIT_BYTES:
+            part, _ = self._out.popleft()
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
