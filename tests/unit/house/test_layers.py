@@ -19,7 +19,7 @@ PURE_LAYERS = ("core", "model")
 # Whatever computes from its arguments alone. A clock, a draw, an id, a thread or a file is not among them.
 PURE_MODULES = {
     "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "difflib", "enum", "fractions",
-    "functools", "heapq", "itertools", "math", "msgspec", "operator", "re", "string", "types", "typing",
+    "functools", "heapq", "inspect", "itertools", "math", "msgspec", "operator", "re", "string", "types", "typing",
     "warnings",  # old spellings of gpu= say that they are old
 }  # fmt: skip
 
@@ -41,6 +41,8 @@ def _imports(body: list[ast.stmt], *, everywhere: bool) -> Iterator[tuple[str, i
                 yield alias.name.split(".")[0], node.lineno
         elif isinstance(node, ast.ImportFrom):
             yield (node.module or "").split(".")[0], node.lineno
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from _imports(node.orelse, everywhere=everywhere)
         elif everywhere:
             inner = [child for child in ast.walk(node) if isinstance(child, (ast.Import, ast.ImportFrom))]
             yield from _imports(list(inner), everywhere=True)

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import glowplug
+from glowplug.cli.main import cli
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,8 +90,6 @@ def test_one_version_everywhere():
 
 
 def test_the_command_line_says_the_version():
-    from glowplug.cli.main import main
-
-    result = CliRunner().invoke(main, ["--version"])
+    result = CliRunner().invoke(cli, ["--version"])
     assert result.exit_code == 0, result.output
     assert glowplug.__version__ in result.output
