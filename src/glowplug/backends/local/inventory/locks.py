@@ -46,9 +46,12 @@ def shared_directory() -> Path:
 
 
 class GpuLocks:
-    """The GPU locks one server holds. They end with its process at the latest; no child inherits them."""
+    """The GPU locks one server holds. They end with its process at the latest; no child inherits them.
 
-    def __init__(self, home: str | Path, directory: str | Path | None = None) -> None:
+    ``home`` is only told to others; ``directory`` is for tests.
+    """
+
+    def __init__(self, home: str | Path = "", directory: str | Path | None = None) -> None:
         self._directory = Path(directory) if directory is not None else shared_directory()
         self._home = str(home)
         self._held: dict[str, int] = {}
@@ -142,7 +145,8 @@ class GpuLocks:
         return os.path.samestat(named, os.fstat(descriptor))
 
     def _signature(self) -> bytes:
-        text = f"pid {os.getpid()} of {user_name(os.getuid())}, home {self._home}"
+        home = f", home {self._home}" if self._home else ""
+        text = f"pid {os.getpid()} of {user_name(os.getuid())}{home}"
         return text.encode(errors="replace")[:HOLDER_TEXT_MAX_BYTES]
 
     @staticmethod
