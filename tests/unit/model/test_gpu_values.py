@@ -1,6 +1,6 @@
 """What ``gpu=VALUE`` means here beside what each official client made of it.
 
-Measured by calling the clients' own parser. Where the clients differ among themselves, the newest that accepts
+Measured by calling the clients' own parser. Where these differ among themselves, the newest that accepts
 a value decides, since scripts of every year are to run. Where we differ from that, the row says why.
 """
 
