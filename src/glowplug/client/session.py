@@ -166,6 +166,11 @@ class Call:
         self.run.send([messages.CANCEL_CALL, self.call_id, terminate_containers])
 
     @property
+    def added(self) -> int:
+        """Inputs sent so far."""
+        return self._added
+
+    @property
     def unanswered(self) -> int:
         """Inputs whose output has not arrived yet."""
         return len(self._unanswered)

@@ -25,7 +25,8 @@ SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPABILITY_VERSION_3 = 0x20080522
 
 NEW_ROOT = "/.glowplug-root"
-"""A directory the zygote's sandbox provides to build roots on."""
+LAYERS = "/.glowplug-layers"
+"""Directories the zygote's sandbox provides: to build roots on, and for what overlays keep of writes."""
 PLAIN_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -61,6 +62,7 @@ def enter_root(plan: dict[str, Any]) -> None:
     unshare(CLONE_NEWNS | CLONE_NEWIPC)
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", NEW_ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    _mount("tmpfs", LAYERS, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
     for path, mode in plan["private"]:
         _make_directory(NEW_ROOT + path, mode)
     _make_devices(plan["devices"])
@@ -108,7 +110,7 @@ def _bind(source: str, path: str, mode: str, number: int) -> None:
 
 def _overlay(path: str, target: str, number: int) -> bool:
     """``path`` at ``target``, writable there, the writes thrown away. False when the kernel refuses."""
-    layers = f"{NEW_ROOT}/.layers/{number}"
+    layers = f"{LAYERS}/{number}"
     try:
         for name in ("upper", "work"):
             _make_directory(f"{layers}/{name}", 0o755)

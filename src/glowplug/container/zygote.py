@@ -19,6 +19,8 @@ from glowplug.container.forkable import import_module_watched, why_not_forkable
 from glowplug.container.frames import FrameSocket
 from glowplug.container.process import run_container
 
+IMPORT_OUTPUT_BYTES = 64 << 10
+"""The end of what an import printed; more is dropped."""
 CONTAINER_FDS = 6
 """data, control, client, stdout, stderr, status"""
 
@@ -71,20 +73,16 @@ class Zygote:
             os._exit(1)
 
     def import_module(self, request: dict[str, Any]) -> dict[str, Any]:
-        # Logs of an import appear where the container that is asked for first shows them; here they are dropped.
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        os.close(null)
         os.environ.update(request["env"])
-        try:
-            started_threads = import_module_watched(request["module"], request["source"])
-        except BaseException as error:
-            return {"op": "unforkable", "reason": f"its import failed: {type(error).__name__}: {error}"}
+        with _captured_output() as output:
+            try:
+                started_threads = import_module_watched(request["module"], request["source"])
+            except BaseException as error:
+                return {"op": "unforkable", "reason": f"its import failed: {type(error).__name__}: {error}"}
         reason = why_not_forkable(started_threads, own_fds={self.stream.sock.fileno(), self.own_pid_namespace})
         if reason:
             return {"op": "unforkable", "reason": reason}
-        return {"op": "ready"}
+        return {"op": "ready", "output": output.text()}
 
     def fork_container(self, request: dict[str, Any]) -> None:
         fds = self.stream.take_fds(CONTAINER_FDS)
@@ -114,6 +112,29 @@ class Zygote:
             return
         self.stream.send(reply, [pidfd])
         os.close(pidfd)
+
+
+class _captured_output:
+    """What the import prints, by Python or not, so that the first container can show it."""
+
+    def __enter__(self) -> _captured_output:
+        self._file = os.memfd_create("import-output")
+        for fd in (1, 2):
+            os.dup2(self._file, fd)
+        return self
+
+    def text(self) -> str:
+        size = os.fstat(self._file).st_size
+        raw = os.pread(self._file, IMPORT_OUTPUT_BYTES, max(0, size - IMPORT_OUTPUT_BYTES))
+        return raw.decode("utf-8", "replace")
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (1, 2):
+            os.dup2(null, fd)
+        os.close(null)
 
 
 def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote) -> None:

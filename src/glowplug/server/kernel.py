@@ -19,11 +19,8 @@ from glowplug.core import events as e
 from glowplug.core.decisions.fitting import check_satisfiable
 from glowplug.core.machine import handle
 from glowplug.core.state import State
+from glowplug.core.story import why_waiting
 
-try:
-    from glowplug.core.story import why_waiting
-except ImportError:
-    def why_waiting(*a): return None
 from glowplug.model import errors
 from glowplug.model.function import FunctionSpec
 from glowplug.model.node import Node

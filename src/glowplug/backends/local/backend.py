@@ -159,6 +159,7 @@ class LocalBackend:
             if container.stop_reason:
                 container.fail(container.stop_reason)
             elif zygote.state == "ready":
+                self._show_import_output(container, zygote)
                 self._fork(container, zygote, plan)
             elif zygote.state == "unforkable":
                 self._tell_once(start.function, zygote)
@@ -307,6 +308,12 @@ class LocalBackend:
                 self._loop.call_soon_threadsafe(self._listener.gpu_failed, node.id, uuid, reason)
 
     # notices
+
+    def _show_import_output(self, container: LocalContainer, zygote: Zygote) -> None:
+        text, zygote.import_output = zygote.import_output, ""
+        if text:
+            assert self._listener is not None
+            self._listener.log_written(container.id, "", "stdout", text.splitlines())
 
     def _tell_once(self, function: FunctionSpec, zygote: Zygote) -> None:
         if zygote.name in self._told or zygote.reason.startswith("its import failed"):

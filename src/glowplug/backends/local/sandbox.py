@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from glowplug.backends.local.bubblewrap import Bubblewrap
-from glowplug.container.isolation import NEW_ROOT
+from glowplug.container.isolation import LAYERS, NEW_ROOT
 
 SYSTEM_PATHS = ("/usr", "/etc", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/sys")
 RESOLVER_PATHS = ("/run/systemd/resolve", "/run/resolvconf")
@@ -54,7 +54,7 @@ class RootPlan:
         arguments = [
             bubblewrap.path, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--die-with-parent",
             "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP",
-            "--proc", "/proc", "--dev", "/dev", "--perms", "0700", "--dir", NEW_ROOT,
+            "--proc", "/proc", "--dev", "/dev", "--perms", "0700", "--dir", NEW_ROOT, "--perms", "0700", "--dir", LAYERS,
         ]  # fmt: skip
         for path, mode in PRIVATE_DIRECTORIES:
             arguments += ["--perms", f"{mode:04o}", "--dir", path]
@@ -107,9 +107,11 @@ def make_root_plan(
             modes[path] = "ro"
     wanted = [runtime, environment.get("prefix"), environment.get("base_prefix"), *RESOLVER_PATHS]
     wanted += [os.path.dirname(environment["executable"]), *environment.get("sys_path", ())]
+    # A program started from /tmp has it on sys.path; that is no reason to show the whole of it.
+    never = {"/", *(path for path, _ in PRIVATE_DIRECTORIES)}
     for path in filter(None, wanted):
         for each in {os.path.abspath(path), os.path.realpath(path)}:
-            if os.path.exists(each) and each != "/":
+            if os.path.exists(each) and each not in never:
                 modes.setdefault(each, "ro")
     directory = source.get("directory")
     if directory and os.path.isdir(directory) and os.path.realpath(directory) != "/":

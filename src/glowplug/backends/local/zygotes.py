@@ -30,6 +30,8 @@ class Zygote:
         self.name = name
         self.state = "starting"
         self.reason = ""
+        self.import_output = ""
+        """What the import printed, until somebody has shown it."""
         self.process: subprocess.Popen[bytes] | None = None
         self._on_dead = on_dead
         self._waiting: list[Callable[[Zygote], None]] = []
@@ -72,6 +74,7 @@ class Zygote:
         else:
             self.state = message["op"]
             self.reason = message.get("reason", "")
+            self.import_output = message.get("output", "")
             self._tell()
 
     def _on_closed(self) -> None:
