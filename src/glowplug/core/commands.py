@@ -89,7 +89,8 @@ class FinishInput(Command, frozen=True, gc=False):
 
 
 class RecordAttempt(Command, frozen=True, gc=False):
-    """An attempt ended: what it used. ``outcome``: success, failure, timeout, cancelled, interrupted, crashed."""
+    """An attempt ended: what it used. ``outcome``: success, failure, timeout, cancelled, interrupted,
+    crashed."""
 
     input_id: str
     attempt: int

@@ -31,6 +31,9 @@ class Limits:
     app_stop_grace_s: float = 10.0
     """For exit handlers when the run ends."""
 
+    idle_recheck_s: float = 1.0
+    """An idle container kept by a promise is looked at again no sooner than this."""
+
     # Endings
     cancel_grace_s: float = 5.0
     """Between ``CancelInput`` and killing the container that does not answer."""
@@ -48,8 +51,11 @@ class Limits:
     ageing_s: float = 30.0
     """A function without any container that waited this long makes busy containers of others yield
     between two inputs."""
-    unsatisfiable_grace_s: float = 10.0
-    """Inputs nothing in the fleet could ever run are refused after this (a node may be about to join)."""
+    backfill_run_s: float = 10.0
+    """A function whose runs are known to be shorter may use GPUs that are being collected for a larger
+    request."""
+    unsatisfiable_grace_s: float = 60.0
+    """Inputs that nothing in the fleet could ever run are refused after this (a lost node may come back)."""
 
     # Memory
     trace_events: int = 10_000

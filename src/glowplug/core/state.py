@@ -1,7 +1,7 @@
 """What the core knows. Mutable, owned by the core alone; the kernel may read it between two events.
 
-Where an input is: ``Function.fresh`` or ``Function.returned`` (queued), the timers (delayed), or one container's
-``running`` or ``ahead``. Where a GPU is: free, or in ``NodeState.holders``.
+Where an input is: ``Function.fresh`` or ``Function.returned`` (queued), the timers (delayed), or one
+container's ``running`` or ``ahead``. Where a GPU is: free, or in ``NodeState.holders``.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Kind = tuple[str, int, bool]
 class Entry:
     """One entry of a fallback list, resolved against the fleet.
 
-    ``tiers``: groups of kinds, the preferred group first; inside a group a free GPU of any kind is better than
-    a preferred kind that is not free.
+    ``tiers``: groups of kinds, the preferred group first; inside a group a free GPU of any kind is better
+    than a preferred kind that is not free.
     """
 
     index: int
@@ -113,11 +113,13 @@ class Container:
     taken: int = 0
     """Inputs leased in its life, for ``max_inputs``."""
     recalling: bool = False
+    stalled: bool = False
+    """What it runs takes unexpectedly long, so it is leased nothing ahead."""
     retiring: str = ""
     """Why it takes no further input and stops once it is idle."""
     stop_reason: str = ""
-    interrupted: str = ""
-    """Why its running inputs are being interrupted (a drain): they run again uncharged."""
+    start_overdue: bool = False
+    """It was stopped because it did not become ready in time."""
     killed: bool = False
     ready_at: float = 0.0
     idle_since: float = 0.0
@@ -150,8 +152,12 @@ class Function:
     start_failures_in_a_row: int = 0
     start_not_before: float = 0.0
     last_failure: str = ""
+    broken: bool = False
+    """Starting it failed for good: nothing is started in advance until an input asks for it again."""
     waiting_since: float | None = None
     """Since when it lacks a container it could not be given."""
+    looked_urgent: bool = False
+    """Whether an input waited for it when a place was last looked for."""
     held_back_until: float | None = None
     """When the later entries of its fallback list become acceptable (``gpu_fallback_after_s``)."""
     refuse_at: float | None = None
@@ -187,8 +193,10 @@ class App:
 class NodeState:
     node: Node
     gpus: dict[str, Gpu] = field(default_factory=dict[str, Gpu])
+    by_kind: dict[Kind, list[Gpu]] = field(default_factory=dict[Kind, list[Gpu]])
+    """The same in the order of their indices."""
     holders: dict[str, Container] = field(default_factory=dict[str, Container])
-    """Allocated GPUs by UUID."""
+    """Who holds which GPU, by UUID."""
     containers: dict[str, Container] = field(default_factory=dict[str, Container])
     cordoned: dict[str, str] = field(default_factory=dict[str, str])
     """UUIDs of GPUs that failed, and how: until the node joins anew."""

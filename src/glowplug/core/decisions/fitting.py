@@ -1,7 +1,7 @@
 """Which GPUs of this fleet could serve a request at all, and in what order of preference.
 
-Decided from what exists, not from what is free: a request becomes tiers of GPU kinds, a fallback list becomes the
-entries this fleet could satisfy if it were empty. Where they go now is ``placing``.
+Decided from what exists, not from what is free: a request becomes tiers of GPU kinds, a fallback list
+becomes the entries this fleet could satisfy if it were empty. Where they go now is ``placing``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from glowplug.model.node import Gpu
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a function cannot run on this fleet. ``message`` says what it has and what would run it."""
+    """Why a function cannot run on this fleet. ``text`` says what it has and what would run it."""
 
     function_name: str
-    message: str
+    text: str
 
 
 def kind_of(gpu: Gpu) -> Kind:
@@ -81,7 +81,8 @@ def tiers_of(request: GpuRequest, prices: Mapping[Kind, float]) -> tuple[tuple[K
     whole = [kind for kind in sorted(prices) if not kind[2]]
     if request.type == ANY:
         flagged = [kind for kind in whole if catalog.any_eligible(*kind)]
-        return _tiers(sorted(flagged or whole, key=lambda kind: (prices[kind], kind)))
+        # A price of 0 is one that nobody lists: after those known to be cheap.
+        return _tiers(sorted(flagged or whole, key=lambda kind: (prices[kind] or 1e9, kind)))
     of_type = [kind for kind in whole if kind[0] == request.type]
     if request.memory_gb is None:
         # "A100" means 40 GB; a larger card is second best, and only while nobody waits for it.
@@ -97,7 +98,7 @@ def tiers_of(request: GpuRequest, prices: Mapping[Kind, float]) -> tuple[tuple[K
         tiers = [[kind for kind in of_type if kind[1] == request.memory_gb]]
     if request.or_successor:
         later = catalog.successors(request.type)
-        tiers.append([kind for kind in whole if kind[0] in later])
+        tiers.append([kind for kind in whole if kind[0] in later and kind[1] >= (request.memory_gb or 0)])
     return _tiers(*tiers)
 
 
@@ -118,15 +119,13 @@ def substitute(request: GpuRequest, gpu_map: Mapping[str, str]) -> tuple[GpuRequ
         if target is not None:
             type, memory_gb = parse_variant(target)
             mapped = GpuRequest(type=type, count=request.count, memory_gb=memory_gb)
-            return (
-                mapped,
-                f"{request_name(request)} is served by {request_name(mapped)}, as --gpu-map {name}={target} says",
-            )
+            served = f"{request_name(request)} is served by {request_name(mapped)}"
+            return mapped, f"{served}, as --gpu-map {name}={target} says"
     return request, ""
 
 
 def parse_variant(text: str) -> tuple[str, int | None]:
-    """ "A100-80GB" as type and memory."""
+    """Type and memory of "A100-80GB"."""
     match = re.fullmatch(r"(.+?)(?:-(\d+)GB?)?", text.strip(), re.IGNORECASE)
     assert match is not None
     type = catalog.canonical_type(match[1]) or match[1].upper()
@@ -143,10 +142,7 @@ def partial_notice(request: GpuRequest, tiers: Sequence[Sequence[Kind]]) -> str:
 
 
 def count_kinds(node: NodeState) -> dict[Kind, int]:
-    counts: dict[Kind, int] = {}
-    for gpu in node.gpus.values():
-        counts[kind_of(gpu)] = counts.get(kind_of(gpu), 0) + 1
-    return counts
+    return {kind: len(gpus) for kind, gpus in node.by_kind.items()}
 
 
 def kind_prices(nodes: Iterable[NodeState]) -> dict[Kind, float]:
@@ -160,8 +156,8 @@ def kind_prices(nodes: Iterable[NodeState]) -> dict[Kind, float]:
 
 
 def label_problem(state: State, node: NodeState, spec: FunctionSpec) -> str | None:
-    """Why a node's labels exclude it; None if they do not. A node without a label matches any value only while
-    no node of the fleet carries that label."""
+    """Why a node's labels exclude it; None if they do not. A node without a label matches any value only
+    while no node of the fleet carries that label."""
     for label, wanted in (("cloud", (spec.cloud,) if spec.cloud else ()), ("region", spec.regions)):
         if not wanted:
             continue
@@ -176,7 +172,7 @@ def known_labels(state: State, label: str) -> list[str]:
 
 
 def label_matches(value: str, wanted: str) -> bool:
-    """ "us-east" matches "us-east" and "us-east-1"."""
+    """Asked for "us-east", both "us-east" and "us-east-1" match."""
     value, wanted = value.lower(), wanted.lower()
     return value == wanted or value.startswith(wanted + "-")
 
@@ -197,7 +193,8 @@ def label_message(state: State, spec: FunctionSpec) -> str:
         if wanted:
             known = known_labels(state, label)
             parts.append(f"{label}={' or '.join(wanted)} (this fleet has {', '.join(known) or 'none'})")
-    return f"function {spec.name} asks for {' and '.join(parts)}: no machine carries that; name one that is there"
+    asked = " and ".join(parts)
+    return f"function {spec.name} asks for {asked}: no machine carries that; name one that is there"
 
 
 def gpu_message(state: State, spec: FunctionSpec, found: Choices) -> str:
@@ -252,7 +249,7 @@ def why_unsatisfiable(request: GpuRequest, mapped: GpuRequest, counts: Sequence[
 
 
 def fleet_text(nodes: Sequence[NodeState]) -> str:
-    """ "2×RTX-4090 + 1×T4 on box, 8×H100 on dgx"."""
+    """As in "2×RTX-4090 + 1×T4 on box, 8×H100 on dgx"."""
     parts: list[str] = []
     for node in nodes:
         counts = count_kinds(node)

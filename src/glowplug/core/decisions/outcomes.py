@@ -35,15 +35,16 @@ def crash_text(event: ContainerExited) -> str:
 
 def crashed_message(input: Input, container_id: str, how: str, limit: int) -> str:
     return (
-        f"container {container_id} of function {input.function.spec.name} {how}. Input {input.id} was being run by "
-        f"{input.crashes} containers that died, and is not tried again (limit {limit}). Its log says what it did last."
+        f"container {container_id} of function {input.function.spec.name} {how}. Input {input.id} was being "
+        f"run by {input.crashes} containers that died, and is not tried again (limit {limit}). The log says "
+        "what it did last."
     )
 
 
 def crash_loop_message(function: Function, how: str) -> str:
     return (
-        f"containers of function {function.spec.name} died {function.crashes_in_a_row} times in a row without one "
-        f"output, the last one {how}. Nothing of it is tried again in this run; its log says what it did last."
+        f"containers of function {function.spec.name} died {function.crashes_in_a_row} times in a row without "
+        f"one output; the last one {how}. What waited is not tried again. The log says what it did."
     )
 
 
@@ -51,15 +52,15 @@ def timeout_message(input: Input) -> str:
     spec = input.function.spec
     attempts = f" in each of {input.retries + 1} attempts" if input.retries else ""
     return (
-        f"function {spec.name} ran longer than its timeout of {spec.timeout_s:g} s{attempts} (input {input.id}); "
-        "raise timeout= or give it less to do"
+        f"function {spec.name} ran longer than its timeout of {spec.timeout_s:g} s{attempts} "
+        f"(input {input.id}); raise timeout= or give it less to do"
     )
 
 
 def interrupted_generator_message(input: Input, why: str) -> str:
     return (
-        f"generator {input.function.spec.name} was interrupted ({why}) after its caller had items of it, so it is not "
-        "run again from its start; call it again, or allow restarts for it"
+        f"generator {input.function.spec.name} was interrupted ({why}) after its caller had items of it, so "
+        "it is not run again from its start; call it again, or allow restarts for it"
     )
 
 

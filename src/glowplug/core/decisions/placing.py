@@ -1,24 +1,35 @@
 """Where a container goes now: a node and its GPUs, what must make room for it first, or what it waits for.
 
-Free before being freed before evictable, the preferred tier of the preferred entry before the next one. Nothing is
-remembered between two looks: claims are worked out anew, in order of priority, whenever capacity changes, so there
-is no reservation that could be wrong.
+Free before being freed before evictable, and the preferred tier of the preferred entry before the next one.
+Nothing is remembered between two looks: claims are worked out anew, in order of priority, whenever capacity
+changes, so there is no reservation that could be out of date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
-from glowplug.core.decisions.autoscaling import containers_per_node
-from glowplug.core.decisions.fitting import kind_of
-from glowplug.core.lifecycles import DRAINING, READY
+from glowplug.core.decisions.autoscaling import containers_per_node, missing_containers
+from glowplug.core.lifecycles import DRAINING, READY, STARTING
+from glowplug.core.limits import Limits
 from glowplug.core.state import Choices, Container, Entry, Function, Kind, NodeState, State
 from glowplug.model.node import Gpu
 
-FREE, COMING, EVICTABLE, PINNED, BUSY = range(5)
+FREE, COMING, EVICTABLE, PINNED, RETIRING, BUSY = range(6)
 """How near a GPU is: free; its container is stopping; idle above min_containers; idle and promised by
-min_containers; in use."""
+min_containers; in use by a container that takes no further input; in use."""
+
+
+@dataclass(slots=True)
+class Claims:
+    """What functions of higher priority count on in this look, by GPU UUID."""
+
+    firm: dict[str, Function] = field(default_factory=dict[str, Function])
+    """About to be free, or made free for them."""
+    collecting: dict[str, Function] = field(default_factory=dict[str, Function])
+    """Kept while the rest of a large request is still in use; short runs may use these meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,54 +38,94 @@ class Offer:
     gpus: tuple[Gpu, ...]
     entry: Entry
     level: int
-    evict: tuple[Container, ...]
-    """Idle containers to stop first."""
-    busy: tuple[Container, ...]
-    """Containers in use that hold some of the GPUs."""
+    """How near the farthest of its GPUs is."""
+    holders: tuple[Container, ...]
+    """Whose GPUs they are now."""
 
 
-Claimed = Mapping[str, Function]
-"""GPU UUIDs that earlier functions of this look count on."""
+def priority(function: Function) -> tuple[bool, bool, float, int]:
+    """Waiting inputs before promises, who holds nothing before who holds something, then who waits
+    longest."""
+    return not function.queued, function.live > 0, function.waiting_since or 0.0, function.number
+
+
+def is_aged(function: Function, at: float, limits: Limits) -> bool:
+    """Whether it holds nothing and has waited so long that others make room for it between two inputs."""
+    since = function.waiting_since
+    return not function.live and since is not None and at - since >= limits.ageing_s
+
+
+def claim(claims: Claims, function: Function, offer: Offer, aged: bool) -> None:
+    kept = claims.firm if offer.level < RETIRING or aged else claims.collecting
+    for gpu in offer.gpus:
+        kept[gpu.uuid] = function
+
+
+def claims_before(state: State, function: Function, at: float) -> Claims:
+    """What those of higher priority would claim if everything that waits were looked at now."""
+    claims = Claims()
+    for other in sorted(state.waiting.values(), key=priority):
+        if other is function:
+            break
+        found = other.choices
+        if found is None or not other.spec.gpu or other.start_not_before > at:
+            continue
+        for _ in range(missing_containers(other, found, state.limits)):
+            offer = find_offer(state, other, found, claims, at, other.queued > 0)
+            if offer is None:
+                break
+            claim(claims, other, offer, is_aged(other, at, state.limits))
+    return claims
+
+
+Usable = Callable[[Gpu], bool]
 
 
 def node_for_cpu(state: State, function: Function, found: Choices) -> NodeState | None:
     """The node with the most room for a further container of a function without GPUs."""
-    best: tuple[int, int, NodeState] | None = None
-    for position, node_id in enumerate(found.node_ids):
+    best: NodeState | None = None
+    most = 0
+    for node_id in found.node_ids:
         node = state.nodes[node_id]
         if node.draining:
             continue
-        of_function = sum(1 for container in node.containers.values() if container.function is function)
-        room = containers_per_node(node.node.cpus, state.limits) - of_function
-        if room > 0 and (best is None or (-room, position) < best[:2]):
-            best = (-room, position, node)
-    return best[2] if best else None
+        held = sum(container.function is function for container in node.containers.values())
+        room = cpu_room(function, node, len(found.node_ids), state.limits) - held
+        if room > most:
+            best, most = node, room
+    return best
+
+
+def cpu_room(function: Function, node: NodeState, nodes: int, limits: Limits) -> int:
+    """Containers of a CPU function on a node: by its CPUs, and what min_containers asks for in any case."""
+    return max(containers_per_node(node.node.cpus, limits), -(-function.spec.min_containers // nodes))
 
 
 def find_offer(
-    state: State, function: Function, found: Choices, claimed: Claimed, at: float, urgent: bool
+    state: State, function: Function, found: Choices, claims: Claims, at: float, urgent: bool
 ) -> Offer | None:
-    """The best place for one more container, or what it should wait for; None: nothing can be claimed.
+    """The best place for one more container, or what it should wait for; None: there is nothing to claim.
 
     ``urgent``: an input waits for it, so idle containers of others make room.
     """
     entries = acceptable_entries(function, found, at)
+    usable = usable_gpus(function, claims, state.limits)
     deepest = EVICTABLE if urgent else COMING
     for entry in entries:
         for tier in entry.tiers:
             kinds = [kind for kind in tier if not kept_for_explicit(state, function, entry, kind)]
-            offer = best_in_tier(state, function, found, entry, kinds, claimed, deepest)
+            offer = best_in_tier(state, found, entry, kinds, usable, deepest)
             if offer is not None:
                 return offer
     if not urgent:
         return None
     for entry in entries:
-        if only_pinned_could(state, found, entry):
+        if only_promised_could(state, found, entry):
             kinds = [kind for tier in entry.tiers for kind in tier]
-            offer = best_in_tier(state, function, found, entry, kinds, claimed, PINNED)
+            offer = best_in_tier(state, found, entry, kinds, usable, PINNED)
             if offer is not None:
                 return offer
-    return least_missing(state, function, found, entries, claimed)
+    return least_missing(state, function, found, entries, usable)
 
 
 def acceptable_entries(function: Function, found: Choices, at: float) -> tuple[Entry, ...]:
@@ -85,41 +136,44 @@ def acceptable_entries(function: Function, found: Choices, at: float) -> tuple[E
     return found.entries
 
 
+def usable_gpus(function: Function, claims: Claims, limits: Limits) -> Usable:
+    """Whether a GPU is left to a function by those of higher priority."""
+    firm, collecting = claims.firm, claims.collecting
+    if function.run_time_s is not None and function.run_time_s < limits.backfill_run_s:
+        return lambda gpu: gpu.uuid not in firm
+    return lambda gpu: gpu.uuid not in firm and gpu.uuid not in collecting
+
+
 def kept_for_explicit(state: State, function: Function, entry: Entry, kind: Kind) -> bool:
     """A larger card serves a request without memory only while no request for exactly that size waits."""
     if entry.request.memory_gb is not None or kind in entry.tiers[0] or kind[0] != entry.request.type:
         return False
     return any(
-        other is not function
-        and any(request.type == kind[0] and request.memory_gb == kind[1] for request in other.spec.gpu)
+        request.type == kind[0] and request.memory_gb == kind[1]
         for other in state.waiting.values()
+        if other is not function
+        for request in other.spec.gpu
     )
 
 
 def best_in_tier(
-    state: State,
-    function: Function,
-    found: Choices,
-    entry: Entry,
-    kinds: list[Kind],
-    claimed: Claimed,
-    deepest: int,
+    state: State, found: Choices, entry: Entry, kinds: Sequence[Kind], usable: Usable, deepest: int
 ) -> Offer | None:
+    """The nearest GPUs of any of these kinds; of equally near ones the first kind's, then the tightest fit,
+    which leaves the larger holes to larger requests."""
     count = entry.request.count
-    by_node = [
-        (kind_number, node, levels)
-        for kind_number, kind in enumerate(kinds)
-        for node, levels in gpus_by_level(state, function, found, kind, claimed)
+    nodes = [
+        (number, node, levels)
+        for number, kind in enumerate(kinds)
+        for node, levels in gpus_by_level(state, found, kind, usable)
     ]
     for level in range(deepest + 1):
         best: tuple[tuple[int, int, int], NodeState, list[list[Gpu]]] | None = None
-        for kind_number, node, levels in by_node:
-            near = sum(len(levels[nearer]) for nearer in range(level + 1))
-            if near < count:
+        for number, node, levels in nodes:
+            if sum(len(nearer) for nearer in levels[: level + 1]) < count:
                 continue
-            # The tightest fit leaves the larger holes to larger requests.
-            missing = count - len(levels[FREE])
-            key = (kind_number, max(0, missing), len(levels[FREE]))
+            free = len(levels[FREE])
+            key = (number, max(0, count - free), free)
             if best is None or key < best[0]:
                 best = (key, node, levels)
         if best is not None:
@@ -129,14 +183,8 @@ def best_in_tier(
 
 def make_offer(entry: Entry, node: NodeState, levels: list[list[Gpu]], level: int) -> Offer:
     gpus = pick(levels, entry.request.count)
-    holders = {id(node.holders[gpu.uuid]): node.holders[gpu.uuid] for gpu in gpus if gpu.uuid in node.holders}
-    evict = tuple(
-        container
-        for container in holders.values()
-        if container.status == READY and not container.running and not container.ahead
-    )
-    busy = tuple(container for container in holders.values() if container.running or container.ahead)
-    return Offer(node, gpus, entry, level, evict, busy)
+    holders = {node.holders[gpu.uuid].id: node.holders[gpu.uuid] for gpu in gpus if gpu.uuid in node.holders}
+    return Offer(node, gpus, entry, level, tuple(holders.values()))
 
 
 def pick(levels: list[list[Gpu]], count: int) -> tuple[Gpu, ...]:
@@ -144,55 +192,59 @@ def pick(levels: list[list[Gpu]], count: int) -> tuple[Gpu, ...]:
     free = levels[FREE]
     if len(free) >= count:
         return linked(free, count)
-    flat = [gpu for level in levels for gpu in level]
-    return tuple(flat[:count])
+    return tuple([gpu for level in levels for gpu in level][:count])
 
 
-def linked(free: list[Gpu], count: int) -> tuple[Gpu, ...]:
-    """The first GPU and those with most links into the set so far; for one GPU, the one whose absence
-    breaks up least."""
+def linked(free: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
+    """The set with most NVLinks inside; a single GPU is the one with the fewest links to other free ones."""
     uuids = {gpu.uuid for gpu in free}
     if count == 1:
         return (min(free, key=lambda gpu: sum(peer in uuids for peer in gpu.nvlink_peers)),)
-    best: tuple[int, tuple[Gpu, ...]] | None = None
-    for seed in free:
+    if count == len(free):
+        return tuple(free)
+    best = tuple(free[:count])
+    most = links_inside(best)
+    for seed in free if any(gpu.nvlink_peers for gpu in free) else ():
         chosen = [seed]
-        links = 0
         while len(chosen) < count:
             rest = [gpu for gpu in free if gpu not in chosen]
-            nearest = max(rest, key=lambda gpu: sum(member.uuid in gpu.nvlink_peers for member in chosen))
-            links += sum(member.uuid in nearest.nvlink_peers for member in chosen)
-            chosen.append(nearest)
-        if best is None or links > best[0]:
-            best = (links, tuple(sorted(chosen, key=lambda gpu: gpu.index)))
-    assert best is not None
-    return best[1]
+            chosen.append(max(rest, key=lambda gpu: sum(one.uuid in gpu.nvlink_peers for one in chosen)))
+        links = links_inside(chosen)
+        if links > most:
+            best, most = tuple(sorted(chosen, key=lambda gpu: gpu.index)), links
+    return best
+
+
+def links_inside(gpus: Sequence[Gpu]) -> int:
+    return sum(other.uuid in gpu.nvlink_peers for gpu in gpus for other in gpus)
 
 
 def gpus_by_level(
-    state: State, function: Function, found: Choices, kind: Kind, claimed: Claimed
+    state: State, found: Choices, kind: Kind, usable: Usable
 ) -> Iterator[tuple[NodeState, list[list[Gpu]]]]:
-    """The unclaimed GPUs of a kind on every node that may be used, by how near they are."""
+    """The usable GPUs of a kind, by how near they are, on every node that suits."""
     for node_id in found.node_ids:
         node = state.nodes[node_id]
         if node.draining:
             continue
-        levels: list[list[Gpu]] = [[], [], [], [], []]
-        # The longest idle container of a function goes first; this many of each may go.
-        spare: dict[int, int] = {}
-        for gpu in node.gpus.values():
-            if kind_of(gpu) != kind or gpu.uuid in claimed:
-                continue
-            level = level_of(node, gpu, spare)
-            if level is not None:
-                levels[level].append(gpu)
+        levels: list[list[Gpu]] = [[], [], [], [], [], []]
+        for gpu in node.by_kind.get(kind, ()):
+            if usable(gpu):
+                level = level_of(node, gpu)
+                if level is not None:
+                    levels[level].append(gpu)
+        if len(levels[EVICTABLE]) > 1:
+            # The longest idle first, and the GPUs of one container together.
+            levels[EVICTABLE].sort(key=lambda gpu: idle_rank(node.holders[gpu.uuid]))
         if any(levels):
-            if len(levels[EVICTABLE]) > 1:
-                levels[EVICTABLE].sort(key=lambda gpu: node.holders[gpu.uuid].idle_since)
             yield node, levels
 
 
-def level_of(node: NodeState, gpu: Gpu, spare: dict[int, int]) -> int | None:
+def idle_rank(container: Container) -> tuple[float, int]:
+    return container.idle_since, container.allocation.epoch
+
+
+def level_of(node: NodeState, gpu: Gpu) -> int | None:
     """How near a GPU is to being free; None if it cannot be used."""
     if not gpu.healthy or gpu.uuid in node.cordoned:
         return None
@@ -201,60 +253,62 @@ def level_of(node: NodeState, gpu: Gpu, spare: dict[int, int]) -> int | None:
         return FREE if gpu.is_free else None
     if holder.status == DRAINING:
         return COMING
-    if holder.status == READY and not holder.running and not holder.ahead:
-        if holder.id in holder.function.idle and is_spare(holder):
-            return EVICTABLE
-        return PINNED
-    return BUSY
+    function = holder.function
+    is_idle = holder.id in function.idle or (holder.status == STARTING and not function.queued)
+    if is_idle:
+        return PINNED if is_promised(holder) else EVICTABLE
+    return RETIRING if holder.retiring else BUSY
 
 
-def is_spare(container: Container) -> bool:
-    """Whether an idle container is above what ``min_containers`` promises; the longest idle are."""
+def is_promised(container: Container) -> bool:
+    """Whether it is one of those ``min_containers`` keeps: the oldest that serve."""
     function = container.function
-    surplus = function.live - function.spec.min_containers
-    if surplus >= len(function.idle):
-        return True
-    for position, idle in enumerate(function.idle.values()):
-        if position >= surplus:
-            return False
-        if idle is container:
-            return True
-    return False
+    promised = function.spec.min_containers
+    if not promised or container.status == DRAINING or container.retiring:
+        return False
+    serving = (
+        one for one in function.containers.values() if one.status in (READY, STARTING) and not one.retiring
+    )
+    return any(one is container for one in islice(serving, promised))
 
 
-def only_pinned_could(state: State, found: Choices, entry: Entry) -> bool:
-    """Whether no machine has enough GPUs for this besides those min_containers hold: only then these yield."""
-    for tier in entry.tiers:
-        for kind in tier:
-            for node_id in found.node_ids:
-                node = state.nodes[node_id]
-                others = sum(
-                    1
-                    for gpu in node.gpus.values()
-                    if kind_of(gpu) == kind and not is_promised(node.holders.get(gpu.uuid))
-                )
-                if others >= entry.request.count:
-                    return False
+def only_promised_could(state: State, found: Choices, entry: Entry) -> bool:
+    """Whether no machine has enough GPUs for this besides those min_containers keeps: only then these
+    yield."""
+    for kind in (kind for tier in entry.tiers for kind in tier):
+        for node_id in found.node_ids:
+            node = state.nodes[node_id]
+            others = 0
+            for gpu in node.by_kind.get(kind, ()):
+                holder = node.holders.get(gpu.uuid)
+                is_usable = gpu.healthy and gpu.uuid not in node.cordoned
+                others += is_usable and not (holder is not None and is_promised(holder))
+            if others >= entry.request.count:
+                return False
     return True
 
 
-def is_promised(holder: Container | None) -> bool:
-    return holder is not None and 0 < holder.function.live <= holder.function.spec.min_containers
-
-
 def least_missing(
-    state: State, function: Function, found: Choices, entries: tuple[Entry, ...], claimed: Claimed
+    state: State, function: Function, found: Choices, entries: Sequence[Entry], usable: Usable
 ) -> Offer | None:
-    """Where the fewest GPUs are missing: what is free there is kept for it until the rest is."""
-    best: tuple[tuple[int, bool, int], Entry, NodeState, list[list[Gpu]]] | None = None
+    """Where the fewest GPUs are still in use: what is free there is kept until the rest is."""
+    best: tuple[tuple[int, int, bool, int], Entry, NodeState, list[list[Gpu]]] | None = None
     for position, entry in enumerate(entries):
+        count = entry.request.count
+        promised_too = only_promised_could(state, found, entry)
         for kind in (kind for tier in entry.tiers for kind in tier):
-            for node, levels in gpus_by_level(state, function, found, kind, claimed):
-                if sum(map(len, levels)) < entry.request.count:
+            for node, levels in gpus_by_level(state, found, kind, usable):
+                if not promised_too:
+                    levels[PINNED].clear()
+                    levels[BUSY] = [gpu for gpu in levels[BUSY] if not is_promised(node.holders[gpu.uuid])]
+                total = sum(map(len, levels))
+                if total < count:
                     continue
-                near = sum(map(len, levels[:PINNED]))
+                not_busy = total - len(levels[BUSY])
+                near = not_busy - len(levels[RETIRING])
                 # Staying where GPUs are being collected already keeps two large requests from trading places.
-                key = (entry.request.count - near, node.node.id != function.reserved_node, position)
+                elsewhere = node.node.id != function.reserved_node
+                key = (max(0, count - not_busy), max(0, count - near), elsewhere, position)
                 if best is None or key < best[0]:
                     best = (key, entry, node, levels)
     return make_offer(best[1], best[2], best[3], BUSY) if best else None

@@ -1,12 +1,13 @@
 """Which input is next, how many a container is leased, and where an input goes back to.
 
 A function's queue keeps the order in which inputs were accepted. What was leased and comes back (interrupted,
-recalled, crashed, retried) has lower order numbers than anything never leased, so the queue is a heap of returned
-inputs in front of a plain deque.
+recalled, crashed, retried) has lower order numbers than anything never leased, so the queue is a heap of
+returned inputs in front of a plain deque.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heapify, heappop, heappush
 
 from glowplug.core.limits import Limits
@@ -29,14 +30,9 @@ def put_back(function: Function, input: Input) -> None:
 
 def remove_queued(function: Function, gone: dict[str, Input]) -> None:
     """Take inputs out of the queue, wherever in it they are."""
-    if len(gone) == 1:
-        (input,) = gone.values()
-        if input in function.fresh:
-            function.fresh.remove(input)
-            return
     kept = [input for input in function.fresh if input.id not in gone]
-    function.fresh.clear()
-    function.fresh.extend(kept)
+    if len(kept) < len(function.fresh):
+        function.fresh = deque(kept)
     function.returned = [entry for entry in function.returned if entry[1].id not in gone]
     heapify(function.returned)
 
@@ -53,12 +49,12 @@ def look_ahead(function: Function, limits: Limits) -> int:
 def lease_count(function: Function, container: Container, ahead: int, share: int) -> int:
     """How many more inputs this container gets now.
 
-    No more than its ``share`` of everything there is, so that a burst spreads over all containers; and refilled
-    only when half empty, so that leases travel many at a time.
+    No more than its ``share`` of everything there is, so that a burst spreads over all containers; and
+    refilled only when half empty, so that leases travel many at a time.
     """
     at_once = function.spec.max_concurrent_inputs
     held = len(container.running) + len(container.ahead)
-    most = at_once + ahead
+    most = at_once if container.stalled else at_once + ahead
     if held >= at_once and held > most // 2:
         return 0
     count = min(most, share) - held

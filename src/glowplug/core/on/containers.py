@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glowplug.core.commands import Command, StopContainer
+from glowplug.core.commands import Command, Notify, StopContainer
 from glowplug.core.decisions.outcomes import (
     crash_loop_message,
     crash_text,
@@ -15,6 +15,7 @@ from glowplug.core.state import Function, State
 from glowplug.core.steps.containers import became_idle, give_back_all, gone
 from glowplug.core.steps.inputs import (
     cancelled,
+    fail_waiting,
     finish,
     interrupted,
     record,
@@ -47,10 +48,12 @@ def container_start_failed(state: State, event: ContainerStartFailed, out: list[
     if container is None:
         return
     function = container.function
-    asked_for = container.status == DRAINING
+    was_stopped = container.status == DRAINING and not container.start_overdue
     held = gone(state, container)
     give_back_all(state, container, held, event.message, event.at, out)
-    if not asked_for or event.permanent:
+    if container.start_overdue:
+        start_failed(state, function, overdue_message(function), False, event.at, out)
+    elif event.permanent or not was_stopped:
         start_failed(state, function, event.message, event.permanent, event.at, out)
 
 
@@ -62,9 +65,16 @@ def start_failed(
     times = function.start_failures_in_a_row
     if permanent or times >= state.limits.start_failures_in_a_row:
         fail_waiting(state, function, "ExecutionError", start_failed_message(function, message, times), out)
-        if not permanent:
-            function.start_failures_in_a_row = 0
+        function.broken = True
+        function.start_failures_in_a_row = 0
     back_off(state, function, times, at)
+
+
+def overdue_message(function: Function) -> str:
+    return (
+        f"it was not ready within startup_timeout={function.spec.startup_timeout_s:g} s; "
+        "its log says how far it came"
+    )
 
 
 def back_off(state: State, function: Function, times: int, at: float) -> None:
@@ -72,16 +82,6 @@ def back_off(state: State, function: Function, times: int, at: float) -> None:
     wait_s = min(limits.start_backoff_s * 2 ** min(times - 1, 30), limits.start_backoff_max_s)
     function.start_not_before = at + wait_s
     state.wake(function, function.start_not_before)
-
-
-def fail_waiting(state: State, function: Function, error: str, message: str, out: list[Command]) -> None:
-    """Every input of a function that no container holds gets this verdict."""
-    waiting = [entry[1] for entry in sorted(function.returned, key=lambda entry: entry[0])]
-    waiting += function.fresh
-    function.returned.clear()
-    function.fresh.clear()
-    for input in waiting:
-        finish(state, input, "error", out, error, message)
 
 
 def container_exited(state: State, event: ContainerExited, out: list[Command]) -> None:
@@ -96,16 +96,14 @@ def container_exited(state: State, event: ContainerExited, out: list[Command]) -
         start_failed(state, function, f"its process {how}", False, event.at, out)
         return
     if status == DRAINING:
-        for input in held:
-            if input.ending == "timeout":
-                take_from_container(input)
-                timed_out(state, input, container, event.at - input.started_at, event.at, out)
-        rest = [*container.running.values(), *container.ahead]
-        give_back_all(state, container, rest, container.stop_reason, event.at, out)
+        if container.start_overdue:
+            start_failed(state, function, overdue_message(function), False, event.at, out)
+        give_back_all(state, container, held, container.stop_reason, event.at, out)
         return
     function.crashes_in_a_row += 1
     function.last_failure = how
     limits = state.limits
+    rerun = 0
     for input in held:
         begun = input.status == RUNNING
         take_from_container(input)
@@ -127,6 +125,11 @@ def container_exited(state: State, event: ContainerExited, out: list[Command]) -
             interrupted(state, input, f"its container {how}", out)
         else:
             requeue(input)
+            rerun += 1
+    if rerun:
+        what = "1 input runs" if rerun == 1 else f"{rerun} inputs run"
+        text = f"container {container.id} of {function.spec.name} {how}; {what} again"
+        out.append(Notify(function.app.id, function.spec.id, "warning", text))
     if function.crashes_in_a_row >= limits.crashes_in_a_row:
         fail_waiting(state, function, "RemoteError", crash_loop_message(function, how), out)
         function.crashes_in_a_row = 0

@@ -55,6 +55,7 @@ def inputs_accepted(state: State, event: InputsAccepted, out: list[Command]) -> 
         known[input_id] = call.inputs[input_id] = input
         fresh.append(input)
     function.orders = order
+    function.broken = False
     if not call.inputs:
         return
     state.calls[event.call_id] = call
@@ -88,6 +89,7 @@ def outputs_arrived(state: State, event: OutputsArrived, out: list[Command]) -> 
                 late_output(state, fact, out)
                 continue
         container.running.pop(input.id)
+        container.stalled = False
         function.leased -= 1
         input.container = None
         if container.ahead:
@@ -108,7 +110,7 @@ def outputs_arrived(state: State, event: OutputsArrived, out: list[Command]) -> 
         state.dirty[function.spec.id] = function
     if not container.running and not container.ahead:
         became_idle(state, container, at, out)
-    if function.spec.buffer_containers:
+    if function.spec.buffer_containers and container.status == READY:
         state.dirty[function.spec.id] = function
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glowplug.core.commands import Command
+from glowplug.core.decisions.fitting import kind_of
 from glowplug.core.events import (
     GpuFailed,
     NodeChanged,
@@ -42,6 +43,9 @@ def take_inventory(
 ) -> None:
     known.node = event.node
     known.gpus = {gpu.uuid: gpu for gpu in sorted(event.node.gpus, key=lambda gpu: gpu.index)}
+    known.by_kind = {}
+    for gpu in known.gpus.values():
+        known.by_kind.setdefault(kind_of(gpu), []).append(gpu)
     for uuid, container in list(known.holders.items()):
         gpu = known.gpus.get(uuid)
         if gpu is None:
@@ -100,5 +104,4 @@ def gpu_failed(state: State, event: GpuFailed, out: list[Command]) -> None:
 def preempt(state: State, container: Container, grace_s: float, reason: str, out: list[Command]) -> None:
     """Interrupt a container; what it runs goes on elsewhere once it is gone, and no retry is spent."""
     if container.status != DRAINING:
-        container.interrupted = reason
         stop(state, container, grace_s, reason, out)

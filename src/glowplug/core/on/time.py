@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from glowplug.core.commands import Command
+from glowplug.core.decisions.autoscaling import wanted_containers
 from glowplug.core.events import TimePassed
-from glowplug.core.lifecycles import DELAYED, READY
-from glowplug.core.on.containers import fail_waiting
+from glowplug.core.lifecycles import DELAYED, READY, STARTING
 from glowplug.core.state import Container, Function, Input, State, Subject
 from glowplug.core.steps.containers import recall, stop
 from glowplug.core.steps.inputs import cancelled, interrupt, record, requeue, take_from_container, timed_out
-from glowplug.core.steps.scaling import refusal
 
 
 def time_passed(state: State, event: TimePassed, out: list[Command]) -> None:
@@ -40,26 +39,41 @@ def look_at_input(state: State, input: Input, at: float) -> None:
 def look_at_container(state: State, container: Container, at: float, out: list[Command]) -> None:
     if container.id not in state.containers:
         return
-    spec = container.function.spec
-    limits = state.limits
+    if container.status == STARTING:
+        look_at_starting(state, container, at, out)
     for input in list(container.running.values()):
-        if input.ending:
-            if input.kill_at <= at:
-                kill_for(state, container, input, at, out)
-            else:
-                state.wake(container, input.kill_at)
-        elif input.started_at + spec.timeout_s <= at and container.status == READY:
-            interrupt(state, input, "timeout", at, out)
-        else:
-            state.wake(container, input.started_at + spec.timeout_s)
+        if container.running.get(input.id) is input:
+            look_at_running(state, container, input, at, out)
     if container.ahead and not container.recalling and container.status == READY:
-        longest = min(input.started_at for input in container.running.values())
-        if longest + limits.look_ahead_stall_s <= at:
+        stalled_at = state.limits.look_ahead_stall_s + min(
+            input.started_at for input in container.running.values()
+        )
+        if stalled_at <= at:
+            container.stalled = True
             recall(container, out)
         else:
-            state.wake(container, longest + limits.look_ahead_stall_s)
+            state.wake(container, stalled_at)
     if container.id in container.function.idle:
         look_at_idle(state, container, at, out)
+
+
+def look_at_starting(state: State, container: Container, at: float, out: list[Command]) -> None:
+    due = container.created_at + container.function.spec.startup_timeout_s
+    if due <= at:
+        container.start_overdue = True
+        stop(state, container, 0.0, f"not ready within {container.function.spec.startup_timeout_s:g} s", out)
+    else:
+        state.wake(container, due)
+
+
+def look_at_running(state: State, container: Container, input: Input, at: float, out: list[Command]) -> None:
+    due = input.kill_at if input.ending else input.started_at + container.function.spec.timeout_s
+    if due > at:
+        state.wake(container, due)
+    elif input.ending:
+        kill_for(state, container, input, at, out)
+    elif container.status == READY:
+        interrupt(state, input, "timeout", at, out)
 
 
 def kill_for(state: State, container: Container, input: Input, at: float, out: list[Command]) -> None:
@@ -82,24 +96,17 @@ def look_at_idle(state: State, container: Container, at: float, out: list[Comman
     if due > at:
         state.wake(container, due)
         return
-    spec = function.spec
-    kept = spec.min_containers
-    if spec.buffer_containers and len(function.idle) < len(function.ready):
-        kept = max(kept, len(function.ready) - len(function.idle) + spec.buffer_containers)
-    if function.live > kept:
-        stop(state, container, state.limits.stop_grace_s, f"idle for {spec.scaledown_window_s:g} s", out)
+    window_s = function.spec.scaledown_window_s
+    if function.live > wanted_containers(function, state.limits):
+        stop(state, container, state.limits.stop_grace_s, f"idle for {window_s:g} s", out)
     else:
-        state.wake(container, at + max(spec.scaledown_window_s, 1.0))
+        # Kept by a promise; whether that still holds is seen later.
+        state.wake(container, at + max(window_s, state.limits.idle_recheck_s))
 
 
 def look_at_function(state: State, function: Function, at: float, out: list[Command]) -> None:
     if function.spec.id not in state.functions:
         return
-    if function.refuse_at is not None and function.refuse_at <= at:
-        function.refuse_at = None
-        found = function.choices
-        if found is None or not found.most_containers:
-            fail_waiting(state, function, "InvalidError", refusal(state, function), out)
     for due in (function.start_not_before, function.held_back_until, function.refuse_at):
         if due is not None and due > at:
             state.wake(function, due)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from glowplug.core.commands import Allocation, Command, RecallInputs, StartContainer, StopContainer
+from glowplug.core.commands import Allocation, Command, Notify, RecallInputs, StartContainer, StopContainer
 from glowplug.core.decisions.fitting import kind_name, kind_of, price_of
 from glowplug.core.decisions.placing import Offer
 from glowplug.core.lifecycles import DRAINING, READY, STARTING, STOPPED, move_container
 from glowplug.core.state import Container, Function, Input, NodeState, State
-from glowplug.core.steps.inputs import interrupted, record, take_from_container
+from glowplug.core.steps.inputs import interrupted, record, take_from_container, timed_out
 
 
 def start(
@@ -42,6 +42,7 @@ def start(
     node.containers[container.id] = container
     for gpu in gpus:
         node.holders[gpu.uuid] = container
+    state.wake(container, at + function.spec.startup_timeout_s)
     out.append(StartContainer(container.id, function.spec.id, allocation, reason))
     return container
 
@@ -55,8 +56,7 @@ def stop(state: State, container: Container, grace_s: float, reason: str, out: l
         function = container.function
         if container.status == STARTING:
             function.starting -= 1
-        function.ready.pop(container.id, None)
-        function.idle.pop(container.id, None)
+        drop_from_service(container)
         move_container(container, DRAINING)
         container.stop_reason = reason
         state.dirty[function.spec.id] = function
@@ -70,8 +70,7 @@ def retire(state: State, container: Container, reason: str, out: list[Command]) 
         return
     function = container.function
     container.retiring = reason
-    function.ready.pop(container.id, None)
-    function.idle.pop(container.id, None)
+    drop_from_service(container)
     state.dirty[function.spec.id] = function
     if not container.running and not container.ahead:
         stop(state, container, state.limits.stop_grace_s, reason, out)
@@ -79,9 +78,14 @@ def retire(state: State, container: Container, reason: str, out: list[Command]) 
         recall(container, out)
 
 
+def drop_from_service(container: Container) -> None:
+    container.function.ready.pop(container.id, None)
+    container.function.idle.pop(container.id, None)
+
+
 def recall(container: Container, out: list[Command]) -> None:
     """Ask for what it has not begun."""
-    if container.ahead and not container.recalling:
+    if container.ahead and not container.recalling and container.status == READY:
         container.recalling = True
         for input in container.ahead:
             input.recalled = True
@@ -109,8 +113,7 @@ def gone(state: State, container: Container) -> list[Input]:
     function = container.function
     if container.status == STARTING:
         function.starting -= 1
-    function.ready.pop(container.id, None)
-    function.idle.pop(container.id, None)
+    drop_from_service(container)
     function.containers.pop(container.id)
     state.containers.pop(container.id)
     node = state.nodes.get(container.allocation.node_id)
@@ -129,12 +132,26 @@ def give_back_all(
     state: State, container: Container, held: list[Input], why: str, at: float, out: list[Command]
 ) -> None:
     """Everything a container held goes back to the queue, uncharged."""
+    moved = 0
     for input in held:
         begun = input.id in container.running
         take_from_container(input)
+        run_s = at - input.started_at
+        if begun and input.ending == "timeout":
+            timed_out(state, input, container, run_s, at, out)
+            continue
         if begun:
-            record(input, container, at - input.started_at, "interrupted", out)
+            outcome = "cancelled" if input.ending == "cancelled" else "interrupted"
+            record(input, container, run_s, outcome, out)
+            moved += not input.ending
         interrupted(state, input, why, out)
+    if moved:
+        function = container.function
+        what = "1 input goes" if moved == 1 else f"{moved} inputs go"
+        text = (
+            f"container {container.id} of {function.spec.name} was interrupted ({why}); {what} on elsewhere"
+        )
+        out.append(Notify(function.app.id, function.spec.id, "info", text))
 
 
 def forget_app_if_over(state: State, function: Function) -> None:

@@ -15,21 +15,21 @@ from glowplug.core.commands import (
 )
 from glowplug.core.decisions.outcomes import interrupted_generator_message, retry_delay_s, timeout_message
 from glowplug.core.decisions.queueing import fair_share, lease_count, look_ahead, put_back, take_next
-from glowplug.core.lifecycles import DELAYED, FINISHED, LEASED, QUEUED, RUNNING, move_input
+from glowplug.core.lifecycles import DELAYED, FINISHED, LEASED, QUEUED, READY, RUNNING, move_input
 from glowplug.core.state import Container, Function, Input, State
 
 
 def dispatch(state: State, function: Function, at: float, out: list[Command]) -> None:
-    """Lease queued inputs to the containers that can take them: idle ones first, the last used before others."""
-    queued = function.queued
-    if not queued or not function.ready:
+    """Lease queued inputs to the containers that can take them: idle ones first, the last used before
+    others."""
+    if not function.ready or not (function.fresh or function.returned):
         return
     ahead = look_ahead(function, state.limits)
     share = fair_share(function)
     idle = function.idle
     while idle and function.queued:
         container = idle[next(reversed(idle))]
-        lease(state, container, lease_count(function, container, ahead, share), at, out)
+        lease(state, container, lease_count(function, container, ahead, share) or 1, at, out)
     if function.queued and (ahead or function.spec.max_concurrent_inputs > 1):
         for container in function.ready.values():
             count = lease_count(function, container, ahead, share)
@@ -78,7 +78,10 @@ def begin(state: State, container: Container, input: Input, at: float, out: list
 
 
 def begin_next(state: State, container: Container, at: float, out: list[Command]) -> None:
-    """A slot is free: by its order the container has begun the next one it holds."""
+    """A slot is free: by its order the container has begun the next one it holds. One that was told to stop
+    begins nothing any more."""
+    if container.status != READY:
+        return
     at_once = container.function.spec.max_concurrent_inputs
     while container.ahead and len(container.running) < at_once:
         begin(state, container, container.ahead.popleft(), at, out)
@@ -164,6 +167,16 @@ def retry_or_finish(
     input.function.delayed += 1
     input.due_at = at + delay_s
     state.wake(input, input.due_at)
+
+
+def fail_waiting(state: State, function: Function, error: str, message: str, out: list[Command]) -> None:
+    """Every input of a function that no container holds gets this verdict."""
+    waiting = [entry[1] for entry in sorted(function.returned, key=lambda entry: entry[0])]
+    waiting += function.fresh
+    function.returned.clear()
+    function.fresh.clear()
+    for input in waiting:
+        finish(state, input, "error", out, error, message)
 
 
 def timed_out(

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from glowplug.core.commands import Command, Notify
-from glowplug.core.decisions.autoscaling import wanted_containers
+from glowplug.core.decisions.autoscaling import missing_containers
 from glowplug.core.decisions.fitting import check_satisfiable, choices
-from glowplug.core.decisions.placing import BUSY, FREE, Offer, find_offer, node_for_cpu
+from glowplug.core.decisions.placing import (
+    FREE,
+    RETIRING,
+    Claims,
+    Offer,
+    claim,
+    find_offer,
+    is_aged,
+    node_for_cpu,
+    priority,
+)
 from glowplug.core.state import Choices, Function, State
 from glowplug.core.steps.containers import forget_app_if_over, retire, start, stop
-from glowplug.core.steps.inputs import dispatch
+from glowplug.core.steps.inputs import dispatch, fail_waiting
 
 
 def settle(state: State, at: float, out: list[Command]) -> None:
-    """Until nothing changes: a placement may stop containers of others, whose functions then want new ones."""
-    look = state.capacity_changed
+    """Until nothing changes: making room for one function may leave another short of containers."""
     while state.dirty or state.capacity_changed:
+        look = state.capacity_changed
         state.capacity_changed = False
         dirty, state.dirty = state.dirty, {}
         for function in dirty.values():
-            if function.spec.id not in state.functions:
-                continue
             if function.app.stopping:
                 forget_app_if_over(state, function)
-                continue
-            dispatch(state, function, at, out)
-            look = scale(state, function, at, out) or look
+            elif function.spec.id in state.functions:
+                dispatch(state, function, at, out)
+                look = scale(state, function, at, out) or look
         if look and state.waiting:
             place_waiting(state, at, out)
-        look = state.capacity_changed
 
 
 def current_choices(state: State, function: Function, out: list[Command]) -> Choices:
@@ -47,50 +54,63 @@ def notify(function: Function, text: str, out: list[Command]) -> None:
         out.append(Notify(function.app.id, function.spec.id, "info", text))
 
 
-def lacking(state: State, function: Function, found: Choices) -> int:
-    """How many containers it should have and does not."""
-    wanted = wanted_containers(function, state.limits)
-    # The fleet's size is a bound, but one container is wanted even of a fleet that cannot hold it yet.
-    return min(wanted, max(1, found.most_containers)) - function.live
-
-
 def scale(state: State, function: Function, at: float, out: list[Command]) -> bool:
-    """Start what can start without taking from others; returns whether it now waits for GPUs."""
+    """Start what needs no GPU; returns whether places for those that do have to be looked for."""
     if function.start_not_before > at:
         state.wake(function, function.start_not_before)
         return False
     found = current_choices(state, function, out)
-    missing = lacking(state, function, found)
+    missing = missing_containers(function, found, state.limits)
+    if not function.spec.gpu:
+        missing = start_on_cpus(state, function, found, missing, at, out)
     if missing <= 0:
         stop_waiting(state, function)
         return False
-    if not function.spec.gpu:
-        while missing > 0:
-            node = node_for_cpu(state, function, found)
-            if node is None:
-                break
-            start(state, function, node, None, at, reason_to_start(function), out)
-            missing -= 1
-        if function.live or not function.queued:
-            stop_waiting(state, function)
-            return False
-    newly = function.spec.id not in state.waiting
-    if newly:
-        state.waiting[function.spec.id] = function
-        function.waiting_since = at
-        hold_s = function.spec.gpu_fallback_after_s
-        if hold_s:
-            function.held_back_until = at + hold_s
-            state.wake(function, function.held_back_until)
-        state.wake(function, at + state.limits.ageing_s)
-    if not found.most_containers and function.refuse_at is None:
+    is_new = function.spec.id not in state.waiting
+    if is_new:
+        start_waiting(state, function, at)
+    if found.most_containers or not state.nodes:
+        function.refuse_at = None
+    elif function.refuse_at is None:
         function.refuse_at = at + state.limits.unsatisfiable_grace_s
         state.wake(function, function.refuse_at)
-    return newly
+    elif function.refuse_at <= at:
+        problems = check_satisfiable(state, function.spec)
+        fail_waiting(state, function, "InvalidError", problems[0].text, out)
+        function.refuse_at = None
+        stop_waiting(state, function)
+        return False
+    return is_new or (bool(function.queued) and not function.looked_urgent)
+
+
+def start_on_cpus(
+    state: State, function: Function, found: Choices, missing: int, at: float, out: list[Command]
+) -> int:
+    """Start as many as the nodes take; returns how many it still lacks to be served at all."""
+    while missing > 0:
+        node = node_for_cpu(state, function, found)
+        if node is None:
+            return 0 if function.live else missing
+        start(state, function, node, None, at, reason_to_start(function), out)
+        missing -= 1
+    return 0
+
+
+def start_waiting(state: State, function: Function, at: float) -> None:
+    state.waiting[function.spec.id] = function
+    function.waiting_since = at
+    function.looked_urgent = False
+    hold_s = function.spec.gpu_fallback_after_s
+    if hold_s:
+        function.held_back_until = at + hold_s
+        state.wake(function, function.held_back_until)
+    state.wake(function, at + state.limits.ageing_s)
 
 
 def stop_waiting(state: State, function: Function) -> None:
-    state.waiting.pop(function.spec.id, None)
+    """What it had a claim on is left to the others that wait."""
+    if state.waiting.pop(function.spec.id, None) is not None and state.waiting:
+        state.capacity_changed = True
     function.waiting_since = function.held_back_until = function.refuse_at = None
     function.reserved_node = ""
 
@@ -102,62 +122,49 @@ def reason_to_start(function: Function) -> str:
 
 
 def place_waiting(state: State, at: float, out: list[Command]) -> None:
-    """One look at everything that waits, by priority: who holds nothing first, then who waits longest."""
-    claimed: dict[str, Function] = {}
-    in_order = sorted(
-        state.waiting.values(),
-        key=lambda function: (function.live > 0, function.waiting_since, function.number),
-    )
-    for function in in_order:
-        if not function.spec.gpu:
-            state.dirty[function.spec.id] = function
-            continue
-        place(state, function, claimed, at, out)
+    """One look at everything that waits for GPUs."""
+    claims = Claims()
+    for function in sorted(state.waiting.values(), key=priority):
+        if function.spec.gpu and function.spec.id in state.waiting:
+            place(state, function, claims, at, out)
 
 
-def place(
-    state: State, function: Function, claimed: dict[str, Function], at: float, out: list[Command]
-) -> None:
+def place(state: State, function: Function, claims: Claims, at: float, out: list[Command]) -> None:
     found = current_choices(state, function, out)
-    missing = lacking(state, function, found)
-    function.reserved_node = ""
-    while missing > 0:
-        urgent = function.queued > 0
-        offer = find_offer(state, function, found, claimed, at, urgent)
+    missing = missing_containers(function, found, state.limits)
+    function.looked_urgent = function.queued > 0
+    reserved_node = ""
+    claimed = 0
+    while claimed < missing:
+        offer = find_offer(state, function, found, claims, at, function.looked_urgent)
         if offer is None:
-            return
-        missing -= 1
+            break
         if offer.level == FREE:
             if offer.entry.notice:
                 notify(function, offer.entry.notice, out)
             start(state, function, offer.node, offer, at, reason_to_start(function), out)
             function.waiting_since = at
+            missing -= 1
             continue
-        for gpu in offer.gpus:
-            claimed[gpu.uuid] = function
-        make_room(state, function, offer, at, out)
-    if lacking(state, function, found) <= 0:
+        claimed += 1
+        if offer.level >= RETIRING:
+            reserved_node = offer.node.node.id
+        aged = is_aged(function, at, state.limits)
+        claim(claims, function, offer, aged)
+        make_room(state, function, offer, aged, out)
+    function.reserved_node = reserved_node
+    if missing <= 0:
         stop_waiting(state, function)
 
 
-def make_room(state: State, function: Function, offer: Offer, at: float, out: list[Command]) -> None:
+def make_room(state: State, function: Function, offer: Offer, aged: bool, out: list[Command]) -> None:
     """Stop what stands in the way: idle containers once nothing else is missing, busy ones only for a
     function that holds nothing and has waited long, and then between two of their inputs."""
     reason = f"its GPUs are needed by function {function.spec.name}"
-    if offer.level < BUSY:
-        for container in offer.evict:
+    if offer.level < RETIRING:
+        for container in offer.holders:
             stop(state, container, state.limits.stop_grace_s, reason, out)
         return
-    function.reserved_node = offer.node.node.id
-    waited_s = at - (function.waiting_since if function.waiting_since is not None else at)
-    if not function.live and waited_s >= state.limits.ageing_s:
-        for container in (*offer.evict, *offer.busy):
+    if aged:
+        for container in offer.holders:
             retire(state, container, reason, out)
-
-
-def refusal(state: State, function: Function) -> str:
-    """What the inputs of a function are told that nothing in the fleet could ever run."""
-    problems = check_satisfiable(state, function.spec)
-    if problems:
-        return problems[0].message
-    return f"function {function.spec.name} cannot run: no machine is here"
