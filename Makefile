@@ -38,7 +38,7 @@ test-torch: .venv-torch/.made ## the tests that train with PyTorch, on the CPU
 	.venv-torch/bin/pytest -m "torch and not gpu" $(TESTS)
 
 bench: .venv-bench/.made ## the figures of bench/README.md, measured on this machine
-	.venv-bench/bin/python -m bench
+	.venv-bench/bin/python bench
 
 demo: .venv-demo/.made ## the main job in 25 lines, every one of them asserted
 	@.venv-demo/bin/glowplug demo
@@ -65,8 +65,8 @@ clean: ## remove environments, bundles and caches
 	@touch $@
 
 .venv-bench/.made: $(SETUP)
-	@echo "Setting up .venv-bench (Ray and Dask)"
-	@tools/venv.sh .venv-bench bench
+	@echo "Setting up .venv-bench (Ray, Dask and PyTorch are large)"
+	@tools/venv.sh .venv-bench --pip bench
 	@touch $@
 
 .whl-gpu/.made: $(SETUP)
