@@ -17,7 +17,10 @@ COMMANDS = {
     "doctor": ("glowplug.cli.doctor", "Check this machine and say how to mend what is wrong."),
     "app": ("glowplug.cli.app", "List running apps, read their logs, stop them."),
     "node": ("glowplug.cli.node", "List and drain nodes."),
-    "explain": ("glowplug.cli.explain", "Say why an input, call, function or container waits or did what it did."),
+    "explain": (
+        "glowplug.cli.explain",
+        "Say why an input, call, function or container waits or did what it did.",
+    ),
     "server": ("glowplug.cli.server", "Start, stop or look at the local server."),
     "demo": ("glowplug.cli.demo", "Two minutes of proof on this machine's cards, or on virtual ones."),
 }

@@ -1,6 +1,7 @@
 """What a person sees of a run: the function's own lines on stdout and stderr, ours on stderr.
 
-On a terminal one status line is kept below (progress of maps, why something waits); elsewhere a change is one line.
+On a terminal one status line is kept below (progress of maps, why something waits); elsewhere a change is
+one line.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One persistent connection to a server, shared by every thread and event loop of a process.
 
-A thread that waits for a message reads for all (the leader): it hands out what it reads, wakes those it concerns and
-passes the lead on when its own message has come. No reader thread stands between the socket and the caller, so
-a call costs no thread switch. Event loops watch the descriptor themselves. When nobody waits, a slow ticking
-thread reads what arrives, so that log lines appear while user code is busy elsewhere.
+A thread that waits for a message reads for all (the leader): it hands out what it reads, wakes those it
+concerns and passes the lead on when its own message has come. No reader thread stands between the socket
+and the caller, so a call costs no thread switch. Event loops watch the descriptor themselves. When nobody
+waits, a slow ticking thread reads what arrives, so that log lines appear while user code is busy elsewhere.
 """
 
 from __future__ import annotations
@@ -113,8 +113,9 @@ class Connection:
                     self._read_lock.release()
                     self._promote()
             elif not self._follow(waiter, deadline):
-                return waiter.ready
-        return True
+                break
+        self._promote()  # it may have been this one's turn to lead
+        return waiter.ready
 
     def _lead(self, waiter: Waiter, deadline: float | None) -> bool:
         while not waiter.ready:

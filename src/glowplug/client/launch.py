@@ -26,8 +26,8 @@ RESTART = "restart"
 def dial_server(settings: Settings | None = None) -> tuple[socket.socket, tuple[int, str]]:
     """A greeted connection to the server of these settings, started if need be, and (its pid, its banner).
 
-    Raises ``ConnectionError`` when it does not come up, ``ConflictError`` when a busy server runs with another
-    configuration, ``VersionError`` when a busy one runs other code.
+    Raises ``ConnectionError`` when it does not come up, ``ConflictError`` when a busy server runs with
+    another configuration, ``VersionError`` when a busy one runs other code.
     """
     settings = settings or read_settings()
     for _ in range(ATTEMPT_LIMIT):

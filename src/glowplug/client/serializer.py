@@ -1,7 +1,7 @@
 """Python values to payloads and back, the same on both ends.
 
-Plain pickle first, cloudpickle when it fails (lambdas, local classes). Buffers of 256 KiB and more (arrays) leave
-the pickle by protocol 5 and are neither copied into it nor out of it.
+Plain pickle first, cloudpickle when it fails (lambdas, local classes). Buffers of 256 KiB and more (arrays)
+leave the pickle by protocol 5 and are neither copied into it nor out of it.
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ def pack_exception(error: BaseException) -> Payload:
                 "exception": pickled,
                 "type": f"{type(error).__module__}.{type(error).__qualname__}",
                 "message": _text_of(error),
-                "traceback": "".join(
-                    traceback.format_exception(type(error), error, _user_frames(error))
-                ),
+                "traceback": "".join(traceback.format_exception(type(error), error, _user_frames(error))),
             },
             5,
         )
@@ -103,8 +101,8 @@ def unpack_exception(payload: Payload) -> BaseException:
     else:
         reason = "it cannot be pickled"
     return errors.ExecutionError(
-        f"the function raised {facts['type']}: {facts['message']}\n({reason}; its traceback there:)\n"
-        f"{facts['traceback']}"
+        f"the function raised {facts['type']}: {facts['message']}\n"
+        f"({reason}; its traceback there:)\n{facts['traceback']}"
     )
 
 
@@ -122,7 +120,9 @@ class RemoteTraceback(Exception):
 def _user_frames(error: BaseException) -> Any:
     """The traceback without the frames of the container's own input loop at its head."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("glowplug.container"):
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(
+        "glowplug.container"
+    ):
         frames = frames.tb_next
     return frames
 
@@ -143,8 +143,8 @@ def _cloudpickled(value: Any, keep_in_band: Any, what: str, first: Exception) ->
         return stream.getvalue()
     except Exception as second:
         raise errors.SerializationError(
-            f"{what} cannot be pickled ({type(value).__module__}.{type(value).__qualname__}): {second or first}. "
-            "Pass plain values, arrays or objects of importable classes; open files, locks, sockets and GPU "
+            f"{what} cannot be pickled ({type(value).__module__}.{type(value).__qualname__}): "
+            f"{second or first}. Pass plain values, arrays or objects of importable classes; open files, locks, sockets and GPU "
             "handles must be made where they are used."
         ) from second
 

@@ -67,13 +67,20 @@ class Output:
     """What came back for one input.
 
     ``status``: "success" (payload: the result; a generator's end), "failure" (payload: the packed exception),
-    "error" (``error`` names a class of ``model.errors``, ``message`` is its text), "item" (a generator's yield).
+    "error" (``error`` names a class of ``model.errors``, ``message`` is its text), "item" (a generator's
+    yield).
     """
 
     __slots__ = ("error", "index", "input_id", "message", "payload", "status")
 
     def __init__(
-        self, index: int, input_id: str, status: str, payload: Payload | None, error: str = "", message: str = ""
+        self,
+        index: int,
+        input_id: str,
+        status: str,
+        payload: Payload | None,
+        error: str = "",
+        message: str = "",
     ) -> None:
         self.index = index
         self.input_id = input_id
@@ -125,7 +132,8 @@ class Call:
         self.run.send_inputs(self, fields, payloads)
 
     def next(self, timeout_s: float | None = None) -> Output:
-        """The next output, in order of arrival. Raises the builtin ``TimeoutError`` when none came in time."""
+        """The next output, in order of arrival. Raises the builtin ``TimeoutError`` when none came in
+        time."""
         while True:
             try:
                 return self._take()
@@ -216,7 +224,9 @@ class Call:
 class Run:
     """A started app, as seen by one process."""
 
-    def __init__(self, client: Client, app_id: str, spec: AppSpec | None, function_ids: dict[str, str], sink: LogSink):
+    def __init__(
+        self, client: Client, app_id: str, spec: AppSpec | None, function_ids: dict[str, str], sink: LogSink
+    ):
         self.client = client
         self.app_id = app_id
         self.function_ids = function_ids
@@ -226,7 +236,8 @@ class Run:
         self.closed = False
 
     def call(self, function_id: str, kept: bool = False) -> Call:
-        """A new, empty invocation of a function. ``kept``: its outputs can be asked for by id later (spawn)."""
+        """A new, empty invocation of a function. ``kept``: its outputs can be asked for by id later
+        (spawn)."""
         call = Call(self, function_id, "fc-" + _unique(), kept)
         self.calls[call.call_id] = call
         return call

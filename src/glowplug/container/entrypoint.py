@@ -1,4 +1,5 @@
-"""``python -m glowplug.container.entrypoint FD [--sandboxed] [--preload NAMES]``: a plain zygote on an inherited socket."""
+"""``python -m glowplug.container.entrypoint FD [--sandboxed] [--preload NAMES]``: a plain zygote on an
+inherited socket."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Whether a process that imported a module may be forked, and if not, why and which line is to blame.
 
-Not forkable are Python threads other than the main one, an initialised CUDA driver, open sockets and a native thread
-pool that was already used: a forked child that meets such a pool waits for threads it does not have.
+Not forkable are Python threads other than the main one, an initialised CUDA driver, open sockets and a
+native thread pool that was already used: a forked child that meets such a pool waits for threads it does
+not have.
 """
 
 from __future__ import annotations
@@ -116,5 +117,3 @@ def _blamed_line() -> str:
         if not frame.filename.startswith((*library, runtime, "<frozen")):
             return f"{frame.filename}:{frame.lineno}"
     return f"{stack[-1].filename}:{stack[-1].lineno}"
-
-

@@ -1,4 +1,5 @@
-"""Finding the user's function again inside the container: the same module under the same name as in the client."""
+"""Finding the user's function again inside the container: the same module under the same name as in the
+client."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def import_module(name: str, source: dict[str, Any]) -> ModuleType:
 
 
 def load_function(definition: dict[str, Any], source: dict[str, Any]) -> Callable[..., Any]:
-    """The plain function of a definition. Raises ``FunctionNotFound`` or whatever its module's import raises."""
+    """The plain function of a definition. Raises ``FunctionNotFound`` or whatever its module's import
+    raises."""
     if definition.get("serialized"):
         if source.get("directory"):
             sys.path.insert(0, source["directory"])
@@ -44,10 +46,12 @@ def load_function(definition: dict[str, Any], source: dict[str, Any]) -> Callabl
         except AttributeError:
             raise FunctionNotFound(
                 f"module {definition['module']!r} ({getattr(module, '__file__', '?')}) has no "
-                f"{definition['qualname']!r} when it is imported in the container. Define it at the top level, "
-                "not under `if __name__ == '__main__'` or `if modal.is_local()`, or pass serialized=True."
+                f"{definition['qualname']!r} when it is imported in the container. Define it at the top "
+                "level, not under `if __name__ == '__main__'` or `if modal.is_local()`, or pass serialized=True."
             ) from None
     raw = getattr(found, "raw_f", found)
     if not callable(raw):
-        raise FunctionNotFound(f"{definition['module']}.{definition['qualname']} is no function but {raw!r:.80}")
+        raise FunctionNotFound(
+            f"{definition['module']}.{definition['qualname']} is no function but {raw!r:.80}"
+        )
     return raw

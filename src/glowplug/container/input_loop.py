@@ -1,6 +1,7 @@
 """The life of a ready container: take an input, run the function, send what came of it; until told to stop.
 
-Synchronous code holds the main thread. A control thread hears cancellations, recalls and the stop while it runs.
+Synchronous code holds the main thread. A control thread hears cancellations, recalls and the stop while it
+runs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from glowplug.model import errors
 from glowplug.wire import messages
 from glowplug.wire.payload import Payload, from_wire
 
-
 BEGUN_REMEMBERED = 256
 """Inputs begun last, so that a recall of one that has just run is not answered with a promise; a container is
 never leased that many ahead."""
@@ -35,7 +35,12 @@ class StopRequested(BaseException):
 
 class InputLoop:
     def __init__(
-        self, function: Callable[..., Any], name: str, data: FrameSocket, control: FrameSocket, output: MarkedOutput
+        self,
+        function: Callable[..., Any],
+        name: str,
+        data: FrameSocket,
+        control: FrameSocket,
+        output: MarkedOutput,
     ) -> None:
         self.function = function
         self.name = name
@@ -136,7 +141,9 @@ class InputLoop:
         except StopRequested:
             raise
         except SystemExit as error:
-            told = errors.ExecutionError(f"{self.name} called sys.exit({error.code!r}); return a value instead")
+            told = errors.ExecutionError(
+                f"{self.name} called sys.exit({error.code!r}); return a value instead"
+            )
             return "failure", pack_exception(told.with_traceback(error.__traceback__))
         except BaseException as error:
             return "failure", pack_exception(error)

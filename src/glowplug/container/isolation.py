@@ -13,6 +13,8 @@ import os
 import stat
 from typing import Any
 
+from glowplug.wire.agreed import LAYERS, NEW_ROOT
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
@@ -24,9 +26,6 @@ PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 47, 4
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPABILITY_VERSION_3 = 0x20080522
 
-NEW_ROOT = "/.glowplug-root"
-LAYERS = "/.glowplug-layers"
-"""Directories the zygote's sandbox provides: to build roots on, and for what overlays keep of writes."""
 PLAIN_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -160,14 +159,18 @@ def _make_directory(path: str, mode: int) -> None:
         os.mkdir(path)
         os.chmod(path, stat.S_IMODE(mode))
     except OSError as error:
-        raise IsolationError(f"{path.replace(NEW_ROOT, '', 1)} cannot be made in the container: {error}") from error
+        raise IsolationError(
+            f"{path.replace(NEW_ROOT, '', 1)} cannot be made in the container: {error}"
+        ) from error
 
 
 def _make_file(path: str) -> None:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     except OSError as error:
-        raise IsolationError(f"{path.replace(NEW_ROOT, '', 1)} cannot be made in the container: {error}") from error
+        raise IsolationError(
+            f"{path.replace(NEW_ROOT, '', 1)} cannot be made in the container: {error}"
+        ) from error
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:

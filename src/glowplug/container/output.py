@@ -1,7 +1,7 @@
 """The container's stdout and stderr as Python sees them: every change of the input that writes is marked.
 
-The server reads the descriptors themselves, so children and C code are heard too; a mark only makes lines that
-Python printed belong to the right input when several are on their way.
+The server reads the descriptors themselves, so children and C code are heard too; a mark only makes lines
+that Python printed belong to the right input when several are on their way.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import io
 import os
 import sys
 
-MARK_START = b"\x1e"
-MARK_END = b"\x1f"
+from glowplug.wire.agreed import MARK_END, MARK_START
 
 
 class MarkedWriter(io.RawIOBase):
@@ -46,7 +45,9 @@ class MarkedOutput:
     def __init__(self) -> None:
         self._writers = (MarkedWriter(1), MarkedWriter(2))
         self._texts = [
-            io.TextIOWrapper(io.BufferedWriter(writer), encoding="utf-8", errors="replace", line_buffering=True)
+            io.TextIOWrapper(
+                io.BufferedWriter(writer), encoding="utf-8", errors="replace", line_buffering=True
+            )
             for writer in self._writers
         ]
         sys.stdout, sys.stderr = self._texts

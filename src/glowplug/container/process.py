@@ -19,11 +19,12 @@ from glowplug.container.output import MarkedOutput
 from glowplug.wire import messages
 
 
-
 class Context:
     """This container, for the sdk: its id and, on first use, a run bound to the app it belongs to."""
 
-    def __init__(self, container_id: str, app_id: str, functions: dict[str, str], sock: socket.socket) -> None:
+    def __init__(
+        self, container_id: str, app_id: str, functions: dict[str, str], sock: socket.socket
+    ) -> None:
         self.container_id = container_id
         self._app_id = app_id
         self._functions = functions
@@ -83,7 +84,9 @@ def _import_message(start: dict[str, Any], error: BaseException) -> str:
     if isinstance(error, FunctionNotFound):
         return f"{name} cannot be loaded in its container: {error}"
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(("<frozen", os.path.dirname(__file__))):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(
+        ("<frozen", os.path.dirname(__file__))
+    ):
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
     module = start["definition"]["module"]

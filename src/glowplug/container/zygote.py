@@ -1,7 +1,8 @@
 """A process that has imported what containers need and forks them on demand.
 
 A plain zygote has the runtime only; one that was told a module has imported it, without touching a GPU.
-A fork gets a PID namespace whose first process reaps and, when the container ends, takes every descendant with it.
+A fork gets a PID namespace whose first process reaps and, when the container ends, takes every descendant
+with it.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class Zygote:
                 started_threads = import_module_watched(request["module"], request["source"])
             except BaseException as error:
                 return {"op": "unforkable", "reason": f"its import failed: {type(error).__name__}: {error}"}
-        reason = why_not_forkable(started_threads, own_fds={self.stream.sock.fileno(), self.own_pid_namespace})
+        reason = why_not_forkable(
+            started_threads, own_fds={self.stream.sock.fileno(), self.own_pid_namespace}
+        )
         if reason:
             return {"op": "unforkable", "reason": reason}
         return {"op": "ready", "output": output.text()}

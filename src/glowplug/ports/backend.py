@@ -81,7 +81,8 @@ class ContainerListener(Protocol):
 
 
 class NodeBackend(Protocol):
-    """Nodes and the containers on them. Every method returns at once; what happens is reported to the listener."""
+    """Nodes and the containers on them. Every method returns at once; what happens is reported to the
+    listener."""
 
     banner: str
     """One line: real cards, a virtual fleet, or none."""
@@ -90,7 +91,9 @@ class NodeBackend(Protocol):
         """Begin, and say which nodes there are."""
         ...
 
-    def prepare(self, functions: Sequence[FunctionSpec], environment: dict[str, Any], source: dict[str, Any]) -> None:
+    def prepare(
+        self, functions: Sequence[FunctionSpec], environment: dict[str, Any], source: dict[str, Any]
+    ) -> None:
         """Containers of these functions are coming: warm what can be warmed."""
         ...
 
@@ -113,5 +116,3 @@ class NodeBackend(Protocol):
     async def close(self) -> None:
         """End every container and wait until all are gone."""
         ...
-
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,6 @@ from glowplug.core.decisions.fitting import check_satisfiable
 from glowplug.core.machine import handle
 from glowplug.core.state import State
 from glowplug.core.story import why_waiting
-
 from glowplug.model import errors
 from glowplug.model.function import FunctionSpec
 from glowplug.model.node import Node
@@ -39,7 +39,9 @@ CALLS_KEPT = 10_000
 class Kernel:
     """Implements ``ports.backend.ContainerListener``; ``on_quiet`` is called when the last run has ended."""
 
-    def __init__(self, backend: NodeBackend, outbox: Outbox, on_quiet: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, backend: NodeBackend, outbox: Outbox, on_quiet: Callable[[], None] | None = None
+    ) -> None:
         self.state = State()
         self.runs: dict[str, RunRecord] = {}
         self.calls: dict[str, CallRecord] = {}
@@ -342,7 +344,9 @@ class Kernel:
         self.post(e.OutputsArrived(self.now(), container_id, tuple(facts)))
         self._outputs.clear()
 
-    def item_yielded(self, container_id: str, input_id: str, attempt: int, index: int, payload: Payload) -> None:
+    def item_yielded(
+        self, container_id: str, input_id: str, attempt: int, index: int, payload: Payload
+    ) -> None:
         record = self._inputs.get(input_id)
         if record is None or self._input_containers.get(input_id) != container_id:
             return
@@ -411,12 +415,22 @@ class Kernel:
 
     # why things wait
 
+    def _stands_still(self, function_id: str, at: float) -> bool:
+        """Inputs wait and none of the function runs: its caller sees nothing happen."""
+        function = self.state.functions.get(function_id)
+        if function is None or function.leased:
+            return False
+        waiting = list(itertools.islice(function.fresh, 1)) + [input for _, input in function.returned[:1]]
+        return any(at - input.accepted_at >= WAITING_TICK_S for input in waiting)
+
     def _tell_waiting(self) -> None:
         self._waiting_tick = None
         at = self.now()
         for run in self.runs.values():
             for function_id, spec in run.functions.items():
-                reason = why_waiting(self.state, function_id, at)
+                reason = (
+                    why_waiting(self.state, function_id, at) if self._stands_still(function_id, at) else None
+                )
                 text = reason.text if reason is not None else ""
                 if text != run.waiting_told.get(function_id, ""):
                     run.waiting_told[function_id] = text

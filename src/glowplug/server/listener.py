@@ -1,4 +1,5 @@
-"""Accepts connections on the server's socket: frames for calls, HTTP for the nouns, told apart by their first bytes."""
+"""Accepts connections on the server's socket: frames for calls, HTTP for the nouns, told apart by their
+first bytes."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Server:
         while not self._ending.is_set():
             try:
                 await asyncio.wait_for(self._ending.wait(), CHECK_S)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 if self._is_useless():
                     break
         if self._listener is not None:
@@ -105,14 +105,16 @@ class Server:
         running = ", ".join(sorted({run.name for run in self.kernel.runs.values()}))
         if not same_code:
             error: errors.Error = errors.VersionError(
-                f"the running server (pid {os.getpid()}) is of another build of Glowplug ({self.build_id}, yours is "
-                f"{their_build}) and is busy with: {running}. Wait for it, or end it with `glowplug server stop`."
+                f"the running server (pid {os.getpid()}) is of another build of Glowplug ({self.build_id}, "
+                f"yours is {their_build}) and is busy with: {running}. "
+                "Wait for it, or end it with `glowplug server stop --force`."
             )
         else:
             error = errors.ConflictError(
-                f"the running server (pid {os.getpid()}) was started with {_shown(self.settings.config_text)} and is "
-                f"busy with: {running}; this command (pid {pid}) asks for {_shown(config_text)}. Use the same "
-                "setting, wait for it, end it with `glowplug server stop`, or set another GLOWPLUG_HOME."
+                f"the running server (pid {os.getpid()}) was started with "
+                f"{_shown(self.settings.config_text)} and is busy with: {running}; "
+                f"this command (pid {pid}) asks for {_shown(config_text)}. Use the same setting, wait for it, "
+                "end it with `glowplug server stop --force`, or set another GLOWPLUG_HOME."
             )
         return [messages.REFUSED, type(error).__name__, str(error)], False
 

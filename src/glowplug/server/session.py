@@ -61,7 +61,9 @@ class ClientSession:
             return
         if self._dropped_lines:
             dropped, self._dropped_lines = self._dropped_lines, 0
-            self.notice(app_id, "warning", f"{dropped} log lines were dropped: they came faster than they were read")
+            self.notice(
+                app_id, "warning", f"{dropped} log lines were dropped: they came faster than they were read"
+            )
         self._lines.setdefault(app_id, []).extend(lines)
         self._touch()
 

@@ -1,9 +1,9 @@
 """A payload: pickled bytes nobody but the two ends opens.
 
 Small ones stand in their frame. Large ones are written to a memory file (``memfd_create``) whose descriptor
-travels beside the frame over the Unix socket: no copy in the server, no name to guess or to clean up, gone with the
-last process that holds it. The receiver maps it copy-on-write, so arrays stay writable and a retry still finds
-the bytes as they were sent.
+travels beside the frame over the Unix socket: no copy in the server, no name to guess or to clean up, gone
+with the last process that holds it. The receiver maps it copy-on-write, so arrays stay writable and a retry
+still finds the bytes as they were sent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Payload:
         total = sum(self.sizes)
         if total == 0:
             return [b"" for _ in self.sizes]
-        mapped = memoryview(mmap.mmap(self.fd, total, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+        mapped = memoryview(
+            mmap.mmap(self.fd, total, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        )
         parts: list[Buffer] = []
         start = 0
         for size in self.sizes:

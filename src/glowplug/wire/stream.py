@@ -1,7 +1,8 @@
 """Frames on a non-blocking socket inside an event loop: the evented middle between two blocking ends.
 
-Raw sockets instead of asyncio transports, because descriptors travel beside the bytes. What is sent during one turn
-of the loop leaves in one system call per stream: streams register with an ``Outbox`` and are flushed together.
+Raw sockets instead of asyncio transports, because descriptors travel beside the bytes. What is sent during
+one turn of the loop leaves in one system call per stream: streams register with an ``Outbox`` and are
+flushed together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The backend of this machine: containers as sandboxed forks of warm zygotes, on the cards its inventory lists."""
+"""The backend of this machine: containers as sandboxed forks of warm zygotes, on the cards its inventory
+lists."""
 
 from __future__ import annotations
 
@@ -188,13 +189,13 @@ class LocalBackend:
         self, function: FunctionSpec, environment: dict[str, Any], source: dict[str, Any]
     ) -> tuple[Zygote, Zygote | None, RootPlan]:
         volumes = [self._mount(volume) for volume in function.definition.get("volumes", ())]
-        plan = sandbox.make_root_plan(
-            environment, source, volumes, sandbox.gpu_device_paths(), self._runtime
-        )
+        plan = sandbox.make_root_plan(environment, source, volumes, sandbox.gpu_device_paths(), self._runtime)
         base = self._node_environment.base(environment, self._alias_directory, self._runtime)
         sys_path = [self._alias_directory, *environment["sys_path"]]
         digest = _digest([environment["executable"], sys_path, base])
-        plain = self._zygotes.plain(("plain", digest, plan.digest), self._command(environment, sys_path, plan), base)
+        plain = self._zygotes.plain(
+            ("plain", digest, plan.digest), self._command(environment, sys_path, plan), base
+        )
         definition = function.definition
         if definition.get("serialized"):
             return plain, None, plan
@@ -202,7 +203,9 @@ class LocalBackend:
         key = (definition["module"], digest, plan.digest, source.get("digest", ""), _digest(variables))
         return plain, self._zygotes.importing(key, plain, definition["module"], source, variables), plan
 
-    def _command(self, environment: dict[str, Any], sys_path: list[str], plan: RootPlan) -> Callable[[int], list[str]]:
+    def _command(
+        self, environment: dict[str, Any], sys_path: list[str], plan: RootPlan
+    ) -> Callable[[int], list[str]]:
         def command(fd: int) -> list[str]:
             python = sandbox.zygote_command(
                 environment["executable"], fd, self.bubblewrap is not None, sys_path, self._preload
@@ -246,7 +249,9 @@ class LocalBackend:
         uuids = ",".join(gpu.uuid for gpu in gpus)
         # Inside the sandbox only its own cards exist, and CUDA counts them from 0. A slice has no number, a
         # virtual card must match no real one, and a plain process sees every card: those go by UUID.
-        by_number = self.bubblewrap is not None and not start.node.virtual and not any(g.is_slice for g in gpus)
+        by_number = (
+            self.bubblewrap is not None and not start.node.virtual and not any(g.is_slice for g in gpus)
+        )
         return {
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(gpus)))) if by_number else uuids,
             "NVIDIA_VISIBLE_DEVICES": uuids or "void",
@@ -372,8 +377,8 @@ def _link_volume(directory: Path, path: Path) -> None:
         return
     if path.exists() or path.is_symlink():
         raise errors.InvalidError(
-            f"the volume {directory.name!r} cannot be placed at {path}: something is there, and without a sandbox "
-            "containers share this machine's root. `glowplug doctor` says how to get one."
+            f"the volume {directory.name!r} cannot be placed at {path}: something is there, "
+            "and without a sandbox containers share this machine's root. `glowplug doctor` says how to get one."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -392,7 +397,9 @@ def _with_descendants(pids: set[int]) -> set[int]:
         pid = waiting.pop()
         try:
             threads = os.listdir(f"/proc/{pid}/task")
-            children = [int(c) for t in threads for c in Path(f"/proc/{pid}/task/{t}/children").read_text().split()]
+            children = [
+                int(c) for t in threads for c in Path(f"/proc/{pid}/task/{t}/children").read_text().split()
+            ]
         except OSError:
             continue
         waiting += [child for child in children if child not in found]
@@ -402,5 +409,3 @@ def _with_descendants(pids: set[int]) -> set[int]:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-

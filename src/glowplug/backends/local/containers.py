@@ -1,4 +1,5 @@
-"""One container as the server sees it: its two connections, its output pipes, the descriptors of its processes."""
+"""One container as the server sees it: its two connections, its output pipes, the descriptors of its
+processes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from glowplug.backends.local.lines import LineCutter
-from glowplug.ports.backend import ArrivedOutput, ContainerExit, ContainerListener, ContainerStart, LeasedInput
+from glowplug.ports.backend import (
+    ArrivedOutput,
+    ContainerExit,
+    ContainerListener,
+    ContainerStart,
+    LeasedInput,
+)
 from glowplug.wire import messages
 from glowplug.wire.payload import from_wire
 from glowplug.wire.stream import FrameStream, Outbox

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glowplug.container.output import MARK_END, MARK_START
+from glowplug.wire.agreed import MARK_END, MARK_START
 
 LINE_LIMIT_BYTES = 64 << 10
 """A longer line is cut here."""

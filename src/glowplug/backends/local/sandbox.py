@@ -1,4 +1,5 @@
-"""What a container may see: the paths, devices and variables of its root, and the bubblewrap that makes it."""
+"""What a container may see: the paths, devices and variables of its root, and the bubblewrap that makes
+it."""
 
 from __future__ import annotations
 
@@ -12,12 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from glowplug.backends.local.bubblewrap import Bubblewrap
-from glowplug.container.isolation import LAYERS, NEW_ROOT
+from glowplug.wire.agreed import LAYERS, NEW_ROOT
 
-SYSTEM_PATHS = ("/usr", "/etc", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/sys")
+SYSTEM_PATHS = (
+    "/usr",
+    "/etc",
+    "/opt",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix",
+    "/sys",
+)
 RESOLVER_PATHS = ("/run/systemd/resolve", "/run/resolvconf")
 """Where /etc/resolv.conf may point."""
-PRIVATE_DIRECTORIES = (("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/root", 0o700), ("/run", 0o755), ("/mnt", 0o755))
+PRIVATE_DIRECTORIES = (
+    ("/tmp", 0o1777),
+    ("/var/tmp", 0o1777),
+    ("/root", 0o700),
+    ("/run", 0o755),
+    ("/mnt", 0o755),
+)
 GPU_CONTROL_DEVICES = (
     "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/dxg",
 )  # fmt: skip
@@ -54,7 +73,8 @@ class RootPlan:
         arguments = [
             bubblewrap.path, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--die-with-parent",
             "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP",
-            "--proc", "/proc", "--dev", "/dev", "--perms", "0700", "--dir", NEW_ROOT, "--perms", "0700", "--dir", LAYERS,
+            "--proc", "/proc", "--dev", "/dev", "--perms", "0700", "--dir", NEW_ROOT,
+            "--perms", "0700", "--dir", LAYERS,
         ]  # fmt: skip
         for path, mode in PRIVATE_DIRECTORIES:
             arguments += ["--perms", f"{mode:04o}", "--dir", path]
@@ -136,7 +156,11 @@ def gpu_device_paths() -> list[str]:
     dev = Path("/dev")
     cards = sorted(str(path) for path in dev.glob("nvidia[0-9]*"))
     control = [path for path in GPU_CONTROL_DEVICES if os.path.exists(path)]
-    caps = sorted(str(path) for path in Path(MIG_CAPABILITIES).glob("*")) if os.path.isdir(MIG_CAPABILITIES) else []
+    caps = (
+        sorted(str(path) for path in Path(MIG_CAPABILITIES).glob("*"))
+        if os.path.isdir(MIG_CAPABILITIES)
+        else []
+    )
     return cards + control + caps
 
 
@@ -150,7 +174,16 @@ def devices_of_container(minors: Sequence[int], has_slices: bool) -> list[str]:
     return devices
 
 
-PASSED_VARIABLES = ("LANG", "LANGUAGE", "TZ", "TERM", "COLUMNS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+PASSED_VARIABLES = (
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TERM",
+    "COLUMNS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+)
 PASSED_PREFIXES = ("LC_",)
 CLIENT_VARIABLES = ("LD_LIBRARY_PATH",)
 """Of the client's own environment, where the container uses the client's interpreter."""
@@ -193,8 +226,17 @@ class NodeEnvironment:
         }
 
 
-def zygote_command(executable: str, fd: int, sandboxed: bool, sys_path: Sequence[str], preload: str) -> list[str]:
-    command = [executable, "-m", "glowplug.container.entrypoint", str(fd), "--path", json.dumps(list(sys_path))]
+def zygote_command(
+    executable: str, fd: int, sandboxed: bool, sys_path: Sequence[str], preload: str
+) -> list[str]:
+    command = [
+        executable,
+        "-m",
+        "glowplug.container.entrypoint",
+        str(fd),
+        "--path",
+        json.dumps(list(sys_path)),
+    ]
     if sandboxed:
         command.append("--sandboxed")
     return [*command, "--preload", preload]

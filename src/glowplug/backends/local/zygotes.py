@@ -1,4 +1,5 @@
-"""Warm processes that containers are forked from: one plain per environment, one per module that was imported.
+"""Warm processes that containers are forked from: one plain per environment, one per module that was
+imported.
 
 Keyed by everything an import depends on, kept between runs, the least recently used ended first.
 """
@@ -52,10 +53,13 @@ class Zygote:
         """Fork a container; ``forked(pidfd)`` when its first process runs, -1 when it does not."""
         self._forks.append((container_id, forked))
         self.stream.send(
-            {"op": "fork", "container_id": container_id, "root": root}, [_Descriptor(os.dup(fd)) for fd in fds]
+            {"op": "fork", "container_id": container_id, "root": root},
+            [_Descriptor(os.dup(fd)) for fd in fds],
         )
 
-    def import_in_child(self, child: Zygote, module: str, source: dict[str, Any], env: dict[str, str]) -> None:
+    def import_in_child(
+        self, child: Zygote, module: str, source: dict[str, Any], env: dict[str, str]
+    ) -> None:
         """Fork a zygote that imports ``module`` and reports on ``child``'s connection."""
         request = {"op": "import", "module": module, "source": source, "env": env}
         self.stream.send(request, [_Descriptor(child.theirs.detach())])

@@ -1,0 +1,11 @@
+"""What a server and the process of a container agree on beside messages: marks in output, paths of a
+zygote."""
+
+from __future__ import annotations
+
+MARK_START = b"\x1e"
+MARK_END = b"\x1f"
+"""Around the id of the input that writes what follows, on a container's stdout and stderr."""
+NEW_ROOT = "/.glowplug-root"
+LAYERS = "/.glowplug-layers"
+"""Directories the zygote's sandbox provides: to build roots on, and for what overlays keep of writes."""
