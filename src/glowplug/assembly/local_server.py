@@ -23,6 +23,8 @@ from glowplug.wire.stream import Outbox
 
 SDK_PRELOAD = "asyncio,glowplug.sdk"
 """What every container needs of the sdk, imported once in the plain zygote."""
+ALIAS_DIRECTORY = str(Path(__file__).resolve().parent.parent / "sdk" / "alias")
+"""On the path of every container and its children, so that `import modal` is Glowplug there."""
 
 
 def main() -> None:
@@ -33,12 +35,13 @@ def main() -> None:
     try:
         make_private_directory(settings.runtime_directory)
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = open(settings.lock_path, "w")
+        lock = open(settings.lock_path, "a")  # noqa: SIM115 - held until this process ends
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             _tell(options.ready_fd, b"running")  # another starter was quicker, or an old server is ending
             return
+        lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         _raise_file_limit()
@@ -59,7 +62,7 @@ async def _serve(settings: Settings, ready_fd: int) -> None:
         settings.home,
         outbox,
         preload=SDK_PRELOAD,
-        alias_directory=str(Path(__file__).resolve().parent.parent / "sdk" / "alias"),
+        alias_directory=ALIAS_DIRECTORY,
         sandbox_mode=settings.config.get("GLOWPLUG_SANDBOX", "auto"),
     )
     server = Server(settings, backend, outbox, _lazy_http)

@@ -74,7 +74,7 @@ def start_server(settings: Settings) -> None:
     make_private_directory(settings.runtime_directory)
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = open(settings.server_log_path, "ab")
+        log = open(settings.server_log_path, "ab")  # noqa: SIM115 - closed below, once the child has it
     except OSError as error:
         raise errors.ConnectionError(
             f"the home of the server cannot be used: {error}. Set GLOWPLUG_HOME to a directory you can write."

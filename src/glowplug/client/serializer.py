@@ -144,8 +144,8 @@ def _cloudpickled(value: Any, keep_in_band: Any, what: str, first: Exception) ->
     except Exception as second:
         raise errors.SerializationError(
             f"{what} cannot be pickled ({type(value).__module__}.{type(value).__qualname__}): "
-            f"{second or first}. Pass plain values, arrays or objects of importable classes; open files, locks, sockets and GPU "
-            "handles must be made where they are used."
+            f"{second or first}. Pass plain values, arrays or objects of importable classes; open files, "
+            "locks, sockets and GPU handles must be made where they are used."
         ) from second
 
 

@@ -47,7 +47,8 @@ def load_function(definition: dict[str, Any], source: dict[str, Any]) -> Callabl
             raise FunctionNotFound(
                 f"module {definition['module']!r} ({getattr(module, '__file__', '?')}) has no "
                 f"{definition['qualname']!r} when it is imported in the container. Define it at the top "
-                "level, not under `if __name__ == '__main__'` or `if modal.is_local()`, or pass serialized=True."
+                "level, not under `if __name__ == '__main__'` or `if modal.is_local()`, "
+                "or pass serialized=True."
             ) from None
     raw = getattr(found, "raw_f", found)
     if not callable(raw):

@@ -113,8 +113,8 @@ class Server:
             error = errors.ConflictError(
                 f"the running server (pid {os.getpid()}) was started with "
                 f"{_shown(self.settings.config_text)} and is busy with: {running}; "
-                f"this command (pid {pid}) asks for {_shown(config_text)}. Use the same setting, wait for it, "
-                "end it with `glowplug server stop --force`, or set another GLOWPLUG_HOME."
+                f"this command (pid {pid}) asks for {_shown(config_text)}. Use the same setting, "
+                "wait for it, end it with `glowplug server stop --force`, or set another GLOWPLUG_HOME."
             )
         return [messages.REFUSED, type(error).__name__, str(error)], False
 
@@ -125,4 +125,5 @@ def _shown(config_text: str) -> str:
 
 def say(text: str) -> None:
     """A line in the server's log."""
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+    sys.stderr.flush()

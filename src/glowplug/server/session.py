@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from glowplug.model import errors
@@ -125,6 +126,12 @@ class ClientSession:
                 self.reply(request, self._kernel.attach_call(self, message[2]))
         except errors.Error as error:
             self.refuse(request, error)
+        except Exception as error:
+            traceback.print_exc()  # into the server's log
+            self.refuse(
+                request,
+                errors.InternalError(f"the server failed: {type(error).__name__}: {error} (see its log)"),
+            )
 
     def _on_closed(self) -> None:
         self._kernel.client_lost(self)

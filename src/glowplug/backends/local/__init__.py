@@ -1,0 +1,1 @@
+"""This machine as a node: its cards, its sandbox, its containers."""

@@ -93,7 +93,8 @@ class LocalBackend:
     def start_container(self, start: ContainerStart) -> None:
         if start.container_id in self._containers:
             return
-        assert self._loop is not None and self._listener is not None
+        assert self._loop is not None
+        assert self._listener is not None
         container = LocalContainer(
             self._loop, self._outbox, start, self._listener, self._forget, self.bubblewrap is not None
         )
@@ -307,7 +308,8 @@ class LocalBackend:
 
     def _on_gpu_failed(self, uuid: str, reason: str) -> None:
         """Called from the watching thread."""
-        assert self._loop is not None and self._listener is not None
+        assert self._loop is not None
+        assert self._listener is not None
         for node in self._nodes:
             if any(gpu.uuid == uuid for gpu in node.gpus):
                 self._loop.call_soon_threadsafe(self._listener.gpu_failed, node.id, uuid, reason)
@@ -378,7 +380,8 @@ def _link_volume(directory: Path, path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise errors.InvalidError(
             f"the volume {directory.name!r} cannot be placed at {path}: something is there, "
-            "and without a sandbox containers share this machine's root. `glowplug doctor` says how to get one."
+            "and without a sandbox containers share this machine's root. "
+            "`glowplug doctor` says how to get one."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
