@@ -117,7 +117,8 @@ class _Machine:
     def _error(self, start: int, item: str, what: str) -> InvalidError:
         position = start + len(item) - len(item.lstrip()) + 1
         place = f'at character {position}, "{item.strip()}"' if item.strip() else f"at character {start + 1}"
-        return InvalidError(f'{VARIABLE}="{self._text}": {place}: {what}. {_EXAMPLE}')
+        stop = "" if what.endswith("?") else "."
+        return InvalidError(f'{VARIABLE}="{self._text}": {place}: {what}{stop} {_EXAMPLE}')
 
 
 def _parts(text: str, separator: str, start: int) -> Iterator[tuple[int, str]]:
