@@ -1,4 +1,4 @@
-"""What CUDA itself sees, through libcuda alone: prints the UUIDs as JSON, then may hold memory till stdin ends.
+"""What CUDA itself sees, through libcuda alone: prints the UUIDs as JSON, then holds memory until stdin ends.
 
     python cuda_probe.py [--hold-mib 2048] [--orphan]
 
