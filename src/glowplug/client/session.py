@@ -444,11 +444,12 @@ class Client:
         assert connection is not None
         return connection
 
-    def _connect(self) -> None:
+    def _connect(self) -> Connection:
         sock, welcome = self._dial()
         self.server_pid, self.banner = welcome
         self._connection = Connection(sock, self._on_message, lambda error: None)
         self._connection.start_idle_reader()
+        return self._connection
 
     def _recover(self) -> bool:
         """Connect again and resend what is owed. True when this call did it."""
@@ -465,12 +466,12 @@ class Client:
                 raise errors.ConnectionError(
                     f"the server was lost {self._lost} times in a row; see its log (`glowplug server logs`)"
                 )
-            self._connect()
+            connection = self._connect()
             for run in list(self._runs.values()):
                 if not run.closed and run.spec is not None:
                     self._reopen(run)
             for request in list(self._requests.values()):
-                self._connection.send(request.message)
+                connection.send(request.message)
             return True
 
     def _reopen(self, run: Run) -> None:

@@ -89,7 +89,7 @@ def _product_survives_fork() -> bool:
                 library = sys.modules.get(name)
                 if library is not None:
                     square = library.ones((256, 256))
-                    square @ square
+                    _ = square @ square
         finally:
             os._exit(0)
     pidfd = os.pidfd_open(pid)

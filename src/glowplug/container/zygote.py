@@ -68,8 +68,8 @@ class Zygote:
             self.stream.send(self.import_module(request))
             gc.collect()
             self.serve()
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
         finally:
             os._exit(1)
 
@@ -192,8 +192,8 @@ def _run_container_process(request: dict[str, Any], fds: list[int]) -> None:
             FrameSocket(socket.socket(fileno=control)),
             socket.socket(fileno=client),
         )
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         os._exit(code)
 

@@ -12,7 +12,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any, Union, cast
 
 INLINE_LIMIT_BYTES = 1 << 20
 """Larger payloads are memory files."""
@@ -92,5 +92,5 @@ def _memory_file() -> int:
 def from_wire(field: Any, fds: list[int]) -> Payload:
     """The payload of a message field; takes its descriptor off the front of ``fds``."""
     if isinstance(field, list):
-        return Payload(None, fds.pop(0), field)
+        return Payload(None, fds.pop(0), cast("list[int]", field))
     return Payload(field)

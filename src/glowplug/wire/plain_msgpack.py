@@ -6,7 +6,7 @@ Format: https://github.com/msgpack/msgpack/blob/master/spec.md
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, cast
 
 
 def encode(value: Any) -> bytes:
@@ -44,15 +44,18 @@ def _write(value: Any, out: bytearray) -> None:
         _write_head(len(raw), out, 0xA0, 32, (0xD9, 0xDA, 0xDB))
         out += raw
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        _write_head(len(value), out, None, 0, (0xC4, 0xC5, 0xC6))
-        out += value
+        raw = bytes(cast("bytes", value))
+        _write_head(len(raw), out, None, 0, (0xC4, 0xC5, 0xC6))
+        out += raw
     elif isinstance(value, (list, tuple)):
-        _write_head(len(value), out, 0x90, 16, (None, 0xDC, 0xDD))
-        for item in value:
+        items = cast("list[Any]", value)
+        _write_head(len(items), out, 0x90, 16, (None, 0xDC, 0xDD))
+        for item in items:
             _write(item, out)
     elif isinstance(value, dict):
-        _write_head(len(value), out, 0x80, 16, (None, 0xDE, 0xDF))
-        for key, item in value.items():
+        pairs = cast("dict[Any, Any]", value)
+        _write_head(len(pairs), out, 0x80, 16, (None, 0xDE, 0xDF))
+        for key, item in pairs.items():
             _write(key, out)
             _write(item, out)
     else:

@@ -13,16 +13,22 @@ import collections
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from glowplug.wire.codec import FrameError, FrameReader, frame
-from glowplug.wire.payload import Payload
 
 RECEIVE_BYTES = 256 << 10
 MAX_FDS = 200
 JOIN_LIMIT_BYTES = 256 << 10
 """Frames up to this size together are joined into one send."""
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+
+
+class HasDescriptor(Protocol):
+    """A payload, or any descriptor that shall reach the other end; kept alive until it was sent."""
+
+    @property
+    def fd(self) -> int | None: ...
 
 
 class Outbox:
@@ -61,7 +67,7 @@ class FrameStream:
         self._on_message = on_message
         self._on_closed = on_closed
         self._reader = FrameReader()
-        self._out: collections.deque[tuple[bytes, list[Payload]]] = collections.deque()
+        self._out: collections.deque[tuple[bytes, list[HasDescriptor]]] = collections.deque()
         self._queued_bytes = 0
         self._registered = False
         self._writing = False
@@ -73,7 +79,7 @@ class FrameStream:
         """What the other end has not taken yet."""
         return self._queued_bytes
 
-    def send(self, message: Any, payloads: Sequence[Payload] = ()) -> None:
+    def send(self, message: Any, payloads: Sequence[HasDescriptor] = ()) -> None:
         """Queue a message; it leaves at the next flush. Silently dropped once closed."""
         if self.closed:
             return
@@ -138,6 +144,8 @@ class FrameStream:
             self._write()
 
     def _write(self) -> None:
+        raw = b""
+        payloads: list[HasDescriptor] = []
         try:
             while self._out and not self.closed:
                 raw, payloads = self._out.popleft()
@@ -163,7 +171,7 @@ class FrameStream:
             self._writing = False
             self._loop.remove_writer(self._fd)
 
-    def _send_with_fds(self, raw: bytes, payloads: list[Payload]) -> None:
+    def _send_with_fds(self, raw: bytes, payloads: list[HasDescriptor]) -> None:
         """A frame's first bytes carry its descriptors; payloads stay referenced until they are sent."""
         some, rest = payloads[:MAX_FDS], payloads[MAX_FDS:]
         head = raw[:1] if rest else raw
