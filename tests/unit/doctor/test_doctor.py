@@ -14,7 +14,8 @@ from glowplug.backends.local.doctor.check import Patient
 from glowplug.backends.local.doctor.examine import _python
 
 WHEEL = Bubblewrap("/site/bwrap", (0, 11, 0), supports_overlay=True, origin="wheel")
-WORKS = Probe(WHEEL, works=True, proc_works=True, overlay_works=True)
+WORKS = Probe(WHEEL, True, True, True, True, overlay_works=True)
+MASKED = Probe(WHEEL, works=False, namespaces_work=True, reason="bwrap: Can't mount proc")
 REFUSED = Probe(WHEEL, works=False, reason="bwrap: setting up uid map: Permission denied")
 
 
@@ -212,16 +213,16 @@ def test_no_bubblewrap(machine):
 
 
 def test_without_overlays(machine):
-    [check] = sandbox.examine(machine.patient(), Probe(WHEEL, works=True, proc_works=True))
+    [check] = sandbox.examine(machine.patient(), Probe(WHEEL, True, True, True, True))
     assert check.status == "ok"
     assert "without overlays" in check.what
 
 
 def test_masked_proc(machine):
-    [check] = sandbox.examine(machine.patient(), Probe(WHEEL, works=True))
+    [check] = sandbox.examine(machine.patient(), MASKED)
     assert (check.status, check.fix) == ("warn", "docker run --security-opt systempaths=unconfined …")
     machine.environ["KUBERNETES_SERVICE_HOST"] = "10.0.0.1"
-    [check] = sandbox.examine(machine.patient(), Probe(WHEEL, works=True))
+    [check] = sandbox.examine(machine.patient(), MASKED)
     assert "procMount: Unmasked" in check.fix
 
 

@@ -106,6 +106,16 @@ def test_unexplained_memory_of_a_held_card_is_ours(tmp_path):
     locks.close()
 
 
+def test_memory_of_a_container_that_just_ended_is_not_foreign_yet(tmp_path):
+    locks = GpuLocks("/homes/ours", tmp_path)
+    inventory = real(FakeCard("GPU-0", used_mib=9000), locks=locks)
+    locks.try_lock("GPU-0")
+    inventory.refresh()
+    locks.release("GPU-0")
+    assert inventory.refresh()[0].gpus[0].is_free
+    assert not inventory.refresh()[0].gpus[0].is_free
+
+
 def test_a_reading_is_kept_until_the_next():
     inventory = real(FakeCard("GPU-0"))
     before = inventory.nodes()

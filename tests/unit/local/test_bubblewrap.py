@@ -85,8 +85,16 @@ def test_all_refused_keeps_the_preferred_and_its_words(machine):
 def test_masked_proc(machine):
     machine(wheel="0.11.0", wheel_refuses="--proc")
     found = bubblewrap.probe()
-    assert (found.works, found.proc_works, found.overlay_works) == (True, False, True)
+    assert (found.works, found.namespaces_work, found.proc_works) == (False, True, False)
     assert "--proc" in found.reason
+
+
+def test_capabilities_taken_from_what_it_starts(machine):
+    machine(wheel="0.11.0", wheel_refuses="--cap-add")
+    found = bubblewrap.probe()
+    assert (found.works, found.namespaces_work, found.proc_works) == (False, True, True)
+    assert not found.nesting_works
+    assert "--cap-add" in found.reason
 
 
 def test_kernel_without_overlay(machine):

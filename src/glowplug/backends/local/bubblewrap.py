@@ -22,6 +22,7 @@ PREFERRED_VERSION = (0, 11)
 PROBE_TIMEOUT_S = 10.0
 
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--ro-bind", "/", "/")
+_NESTING = ("--cap-add", "CAP_SYS_ADMIN")
 _FRESH_PROC = ("--proc", "/proc", "--dev", "/dev")
 _OVERLAY = ("--overlay-src", "/usr", "--tmp-overlay", "/usr")
 
@@ -45,12 +46,17 @@ class Probe:
 
     bubblewrap: Bubblewrap | None
     works: bool
+    """Everything that containers need; overlays are not."""
+    namespaces_work: bool = False
     """User, PID, IPC and mount namespaces can be made."""
     proc_works: bool = False
-    """A new /proc can be mounted. Inside Docker and Kubernetes it often cannot: /proc is masked there."""
+    """A new /proc can be mounted. In Docker and Kubernetes it often cannot: /proc is masked there."""
+    nesting_works: bool = False
+    """A process inside that kept CAP_SYS_ADMIN can make namespaces and mounts, as forks of a zygote do.
+    AppArmor profiles may let bubblewrap work and take the capabilities from what it starts."""
     overlay_works: bool = False
     reason: str = ""
-    """bubblewrap's own words when something was refused."""
+    """What was refused, in the words of the program that met it."""
 
 
 def find() -> Bubblewrap | None:
@@ -60,7 +66,7 @@ def find() -> Bubblewrap | None:
 
 @functools.cache
 def probe() -> Probe:
-    """Try every candidate in order of preference; asked once per process, about 10 ms."""
+    """Try every candidate in order of preference; asked once per process, about 15 ms."""
     refused: Probe | None = None
     for candidate in candidates(os.environ.get("PATH", os.defpath)):
         result = probe_one(candidate)
@@ -81,28 +87,40 @@ def candidates(search_path: str) -> list[Bubblewrap]:
 
 
 def probe_one(bubblewrap: Bubblewrap) -> Probe:
-    # Asked for all at once first, because that is the usual answer; piecewise only after a refusal, so that
-    # the reason kept is that of the first piece which fails.
+    # Asked for all at once first, because that is the usual answer; piecewise only after a refusal.
     overlay = _OVERLAY if bubblewrap.supports_overlay else ()
-    full = _refusal(bubblewrap, *_NAMESPACES, *overlay, *_FRESH_PROC)
-    if full is None:
-        return Probe(bubblewrap, works=True, proc_works=True, overlay_works=bool(overlay))
-    bare = _refusal(bubblewrap, *_NAMESPACES)
-    if bare is not None:
-        return Probe(bubblewrap, works=False, reason=bare)
+    inside = _nested_command()
+    reason = _refusal(bubblewrap, (*_NAMESPACES, *_NESTING, *overlay, *_FRESH_PROC), inside)
+    if reason is None:
+        return Probe(bubblewrap, True, True, True, True, overlay_works=bool(overlay))
+    refused_bare = _refusal(bubblewrap, _NAMESPACES)
+    if refused_bare is not None:
+        return Probe(bubblewrap, works=False, reason=refused_bare)
+    refused_proc = _refusal(bubblewrap, (*_NAMESPACES, *_FRESH_PROC))
+    refused_nesting = _refusal(bubblewrap, (*_NAMESPACES, *_NESTING, *_FRESH_PROC), inside)
     return Probe(
         bubblewrap,
-        works=True,
-        proc_works=_refusal(bubblewrap, *_NAMESPACES, *_FRESH_PROC) is None,
-        overlay_works=bool(overlay) and _refusal(bubblewrap, *_NAMESPACES, *overlay) is None,
-        reason=full,
+        works=refused_proc is None and refused_nesting is None,
+        namespaces_work=True,
+        proc_works=refused_proc is None,
+        nesting_works=refused_nesting is None,
+        overlay_works=bool(overlay) and _refusal(bubblewrap, (*_NAMESPACES, *overlay)) is None,
+        reason=refused_proc or refused_nesting or reason,
     )
 
 
-def _refusal(bubblewrap: Bubblewrap, *arguments: str) -> str | None:
+def _nested_command() -> tuple[str, ...]:
+    """A program that makes namespaces and a /proc of its own; without util-linux that stays untried."""
+    unshare = shutil.which("unshare")
+    return (unshare, "--mount", "--pid", "--fork", "--mount-proc", "true") if unshare else ("true",)
+
+
+def _refusal(
+    bubblewrap: Bubblewrap, arguments: tuple[str, ...], command: tuple[str, ...] = ("true",)
+) -> str | None:
     try:
         done = subprocess.run(
-            [bubblewrap.path, *arguments, "true"],
+            [bubblewrap.path, *arguments, *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -28,11 +28,13 @@ def examine(patient: Patient, probe: Probe | None = None) -> list[Check]:
     name = f"bubblewrap {found.bubblewrap.version_text} ({found.bubblewrap.origin}: {found.bubblewrap.path})"
     if not found.works:
         cause, fix = _cause(patient, found.bubblewrap)
+        if found.namespaces_work and not found.proc_works:
+            cause, fix = (
+                "a container cannot have its own /proc: parts of /proc are masked here",
+                _unmask(patient),
+            )
         what = f"{cause}: {UNCONTAINED} ({found.reason})"
         return [Check("sandbox", "warn", what, fix)]
-    if not found.proc_works:
-        what = f"{name}: a container cannot have its own /proc here, because parts of /proc are masked"
-        return [Check("sandbox", "warn", what, _unmask(patient))]
     if not found.overlay_works:
         return [
             Check("sandbox", "ok", f"{name}; without overlays, so system directories are read-only inside")

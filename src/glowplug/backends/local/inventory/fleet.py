@@ -91,13 +91,17 @@ class RealInventory(Inventory):
         self._environ = environ
         self._reader = NvmlReader(nvml)
         self._cards = Cards()
+        self._held_before: frozenset[str] = frozenset()
         self._failed: dict[str, str] = {}
         """GPUs an error event condemned, until this server ends: NVML may call them healthy again."""
         self.refresh()
 
     def refresh(self, own_pids: Collection[int] = ()) -> list[Node]:
         held = self._locks.held() if self._locks else frozenset[str]()
-        self._cards = self._reader.read(own_pids, held, self._environ)
+        # The driver takes a moment to free what an ended container had: until the next reading, memory that
+        # nobody visible holds on a card we just gave back is still ours.
+        self._cards = self._reader.read(own_pids, held | self._held_before, self._environ)
+        self._held_before = held
         self.problem = self._cards.problem
         machine = this_machine()
         node = Node(
