@@ -12,7 +12,7 @@ from heapq import heappush
 
 from glowplug.core.commands import Allocation, Command
 from glowplug.core.events import Event
-from glowplug.core.lifecycles import QUEUED, STARTING
+from glowplug.core.lifecycles import DRAINING, QUEUED, STARTING
 from glowplug.core.limits import Limits
 from glowplug.model.function import FunctionSpec
 from glowplug.model.gpu import GpuRequest
@@ -113,8 +113,6 @@ class Container:
     taken: int = 0
     """Inputs leased in its life, for ``max_inputs``."""
     recalling: bool = False
-    stalled: bool = False
-    """What it runs takes unexpectedly long, so it is leased nothing ahead."""
     retiring: str = ""
     """Why it takes no further input and stops once it is idle."""
     stop_reason: str = ""
@@ -171,6 +169,11 @@ class Function:
     @property
     def queued(self) -> int:
         return len(self.fresh) + len(self.returned)
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether a container of it runs or will."""
+        return any(container.status != DRAINING for container in self.containers.values())
 
     @property
     def live(self) -> int:

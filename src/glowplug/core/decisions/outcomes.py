@@ -27,7 +27,7 @@ def crash_text(event: ContainerExited) -> str:
         name = SIGNALS.get(event.signal)
         how = f"died of signal {event.signal}" + (f" ({name})" if name else "")
     elif event.exit_code is not None:
-        how = f"exited with code {event.exit_code} while an input was running"
+        how = f"exited with code {event.exit_code}"
     else:
         how = "is gone"
     return f"{how}: {event.message}" if event.message else how
@@ -43,8 +43,8 @@ def crashed_message(input: Input, container_id: str, how: str, limit: int) -> st
 
 def crash_loop_message(function: Function, how: str) -> str:
     return (
-        f"containers of function {function.spec.name} died {function.crashes_in_a_row} times in a row without "
-        f"one output; the last one {how}. What waited is not tried again. The log says what it did."
+        f"containers of function {function.spec.name} died {function.crashes_in_a_row} times in a row "
+        f"without one output; the last one {how}. What waited is not tried again. The log says what it did."
     )
 
 

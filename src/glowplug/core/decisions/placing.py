@@ -46,13 +46,13 @@ class Offer:
 def priority(function: Function) -> tuple[bool, bool, float, int]:
     """Waiting inputs before promises, who holds nothing before who holds something, then who waits
     longest."""
-    return not function.queued, function.live > 0, function.waiting_since or 0.0, function.number
+    return not function.queued, function.holds_any, function.waiting_since or 0.0, function.number
 
 
 def is_aged(function: Function, at: float, limits: Limits) -> bool:
     """Whether it holds nothing and has waited so long that others make room for it between two inputs."""
     since = function.waiting_since
-    return not function.live and since is not None and at - since >= limits.ageing_s
+    return not function.holds_any and since is not None and at - since >= limits.ageing_s
 
 
 def claim(claims: Claims, function: Function, offer: Offer, aged: bool) -> None:

@@ -46,7 +46,7 @@ def look_ahead(function: Function, limits: Limits) -> int:
     return max(1, min(limits.look_ahead_inputs, int(limits.look_ahead_work_s / max(run_s, 1e-9))))
 
 
-def lease_count(function: Function, container: Container, ahead: int, share: int) -> int:
+def lease_count(function: Function, container: Container, ahead: int, share: int, has_stalled: bool) -> int:
     """How many more inputs this container gets now.
 
     No more than its ``share`` of everything there is, so that a burst spreads over all containers; and
@@ -54,13 +54,21 @@ def lease_count(function: Function, container: Container, ahead: int, share: int
     """
     at_once = function.spec.max_concurrent_inputs
     held = len(container.running) + len(container.ahead)
-    most = at_once if container.stalled else at_once + ahead
+    most = at_once if has_stalled else at_once + ahead
     if held >= at_once and held > most // 2:
         return 0
     count = min(most, share) - held
     if function.spec.max_inputs is not None:
         count = min(count, function.spec.max_inputs - container.taken)
     return max(0, min(count, function.queued))
+
+
+def stalls_at(container: Container, limits: Limits) -> float:
+    """When what it runs takes so long that nothing should wait behind it any more."""
+    # In order of their start, so the first is the longest.
+    for input in container.running.values():
+        return input.started_at + limits.look_ahead_stall_s
+    return float("inf")
 
 
 def fair_share(function: Function) -> int:

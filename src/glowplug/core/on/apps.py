@@ -8,6 +8,7 @@ from glowplug.core.lifecycles import RUNNING
 from glowplug.core.state import App, Function, State
 from glowplug.core.steps.containers import forget_app_if_over, stop
 from glowplug.core.steps.inputs import finish, record, take_from_container
+from glowplug.core.steps.scaling import stop_waiting
 
 
 def app_started(state: State, event: AppStarted, out: list[Command]) -> None:
@@ -45,7 +46,7 @@ def app_stopped(state: State, event: AppStopped, out: list[Command]) -> None:
         function.fresh.clear()
         function.returned.clear()
         function.delayed = 0
-        state.waiting.pop(function.spec.id, None)
+        stop_waiting(state, function)
     message = f"app {app.name} was stopped: {app.stopping}"
     for call in [call for call in state.calls.values() if call.function.app is app]:
         for input in list(call.inputs.values()):

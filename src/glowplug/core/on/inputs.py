@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glowplug.core.commands import Command, FinishInput
-from glowplug.core.decisions.queueing import remove_queued
+from glowplug.core.decisions.queueing import remove_queued, stalls_at
 from glowplug.core.events import (
     CallCancelled,
     FirstItemYielded,
@@ -89,7 +89,6 @@ def outputs_arrived(state: State, event: OutputsArrived, out: list[Command]) -> 
                 late_output(state, fact, out)
                 continue
         container.running.pop(input.id)
-        container.stalled = False
         function.leased -= 1
         input.container = None
         if container.ahead:
@@ -177,6 +176,8 @@ def inputs_returned(state: State, event: InputsReturned, out: list[Command]) -> 
     begin_next(state, container, event.at, out)
     for input in container.ahead:
         input.recalled = False
+    if container.ahead and container.running:
+        state.wake(container, stalls_at(container, state.limits))
     state.dirty[function.spec.id] = function
     if container.status == READY and not container.running and not container.ahead:
         became_idle(state, container, event.at, out)

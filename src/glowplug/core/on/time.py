@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glowplug.core.commands import Command
 from glowplug.core.decisions.autoscaling import wanted_containers
+from glowplug.core.decisions.queueing import stalls_at
 from glowplug.core.events import TimePassed
 from glowplug.core.lifecycles import DELAYED, READY, STARTING
 from glowplug.core.state import Container, Function, Input, State, Subject
@@ -45,11 +46,8 @@ def look_at_container(state: State, container: Container, at: float, out: list[C
         if container.running.get(input.id) is input:
             look_at_running(state, container, input, at, out)
     if container.ahead and not container.recalling and container.status == READY:
-        stalled_at = state.limits.look_ahead_stall_s + min(
-            input.started_at for input in container.running.values()
-        )
+        stalled_at = stalls_at(container, state.limits)
         if stalled_at <= at:
-            container.stalled = True
             recall(container, out)
         else:
             state.wake(container, stalled_at)

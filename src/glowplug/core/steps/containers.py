@@ -98,9 +98,6 @@ def became_idle(state: State, container: Container, at: float, out: list[Command
     if container.retiring:
         stop(state, container, state.limits.stop_grace_s, container.retiring, out)
         return
-    if function.spec.max_inputs is not None and container.taken >= function.spec.max_inputs:
-        stop(state, container, state.limits.stop_grace_s, f"it has run its {container.taken} inputs", out)
-        return
     container.idle_since = at
     function.idle[container.id] = container
     state.wake(container, at + function.spec.scaledown_window_s)

@@ -14,7 +14,14 @@ from glowplug.core.commands import (
     RecordAttempt,
 )
 from glowplug.core.decisions.outcomes import interrupted_generator_message, retry_delay_s, timeout_message
-from glowplug.core.decisions.queueing import fair_share, lease_count, look_ahead, put_back, take_next
+from glowplug.core.decisions.queueing import (
+    fair_share,
+    lease_count,
+    look_ahead,
+    put_back,
+    stalls_at,
+    take_next,
+)
 from glowplug.core.lifecycles import DELAYED, FINISHED, LEASED, QUEUED, READY, RUNNING, move_input
 from glowplug.core.state import Container, Function, Input, State
 
@@ -29,10 +36,11 @@ def dispatch(state: State, function: Function, at: float, out: list[Command]) ->
     idle = function.idle
     while idle and function.queued:
         container = idle[next(reversed(idle))]
-        lease(state, container, lease_count(function, container, ahead, share) or 1, at, out)
+        lease(state, container, lease_count(function, container, ahead, share, False), at, out)
     if function.queued and (ahead or function.spec.max_concurrent_inputs > 1):
-        for container in function.ready.values():
-            count = lease_count(function, container, ahead, share)
+        for container in list(function.ready.values()):
+            has_stalled = at >= stalls_at(container, state.limits)
+            count = lease_count(function, container, ahead, share, has_stalled)
             if count:
                 lease(state, container, count, at, out)
 
@@ -40,7 +48,9 @@ def dispatch(state: State, function: Function, at: float, out: list[Command]) ->
 def refill(state: State, container: Container, at: float, out: list[Command]) -> None:
     """Lease queued inputs to one container that has just had outputs."""
     function = container.function
-    count = lease_count(function, container, look_ahead(function, state.limits), fair_share(function))
+    has_stalled = at >= stalls_at(container, state.limits)
+    ahead = look_ahead(function, state.limits)
+    count = lease_count(function, container, ahead, fair_share(function), has_stalled)
     if count:
         lease(state, container, count, at, out)
 
@@ -62,8 +72,12 @@ def lease(state: State, container: Container, count: int, at: float, out: list[C
     function.leased += count
     container.taken += count
     function.idle.pop(container.id, None)
+    if function.spec.max_inputs is not None and container.taken >= function.spec.max_inputs:
+        container.retiring = f"it has taken its {container.taken} inputs"
+        function.ready.pop(container.id)
+        state.dirty[function.spec.id] = function
     if container.ahead:
-        state.wake(container, at + state.limits.look_ahead_stall_s)
+        state.wake(container, stalls_at(container, state.limits))
     out.append(LeaseInputs(container.id, tuple(leases)))
 
 
