@@ -232,13 +232,13 @@ class _Reading:
         """The two nodes under /dev/nvidia-caps that open a slice: its GPU instance and compute instance."""
         nvml = self._nvml
         try:
-            gpu_instance = f"gi{nvml.nvmlDeviceGetGpuInstanceId(handle)}"
-            compute_instance = f"ci{nvml.nvmlDeviceGetComputeInstanceId(handle)}"
+            outer = f"gi{nvml.nvmlDeviceGetGpuInstanceId(handle)}"
+            inner = f"ci{nvml.nvmlDeviceGetComputeInstanceId(handle)}"
         except nvml.NVMLError:
             return ()
         mig = self._root / f"proc/driver/nvidia/capabilities/gpu{minor}/mig"
         nodes = []
-        for access in (mig / gpu_instance / "access", mig / gpu_instance / compute_instance / "access"):
+        for access in (mig / outer / "access", mig / outer / inner / "access"):
             try:
                 found = re.search(r"DeviceFileMinor:\s*(\d+)", access.read_text())
             except OSError:
