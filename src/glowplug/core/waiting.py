@@ -100,52 +100,45 @@ def why_no_container(state: State, function: Function, found: Choices, at: float
     limit = function.spec.max_containers
     if missing_containers(function, found, state.limits) <= 0 and limit is not None:
         return Waiting(f"max_containers={limit}, one is still stopping", "max-containers", "it has stopped")
-    if is_held_back(state, function, found, at):
+    claims = claims_before(state, function, at)
+    if is_held_back(state, function, found, claims, at):
         first = request_name(found.entries[0].request)
-        return Waiting(
-            f"holds out for {first} before a fallback is taken", "fallback-hold",
-            f"{first} is free, or gpu_fallback_after={function.spec.gpu_fallback_after_s:g} s is over",
-        )  # fmt: skip
-    return why_no_gpu(state, function, found, nodes, at)
+        hold_s = function.spec.gpu_fallback_after_s or 0.0
+        text = f"holds out for {first} before a fallback is taken"
+        return Waiting(text, "fallback-hold", f"{first} is free, or gpu_fallback_after={hold_s:g} s is over")
+    return why_no_gpu(state, function, found, claims, at)
 
 
-def is_held_back(state: State, function: Function, found: Choices, at: float) -> bool:
+def is_held_back(state: State, function: Function, found: Choices, claims: Claims, at: float) -> bool:
     """Whether a later fallback could be had now and is not taken yet."""
-    if len(acceptable_entries(function, found, at)) == len(found.entries):
-        return False
-    later = Choices(found.fleet_version, found.node_ids, found.entries[1:], (), found.most_containers)
-    held_until, function.held_back_until = function.held_back_until, 0.0
-    try:
-        offer = find_offer(state, function, later, claims_before(state, function, at), at, True)
-    finally:
-        function.held_back_until = held_until
+    later = found.entries[len(acceptable_entries(function, found, at)) :]
+    offer = find_offer(state, function, found, later, claims, urgent=True)
     return offer is not None and offer.level < RETIRING
 
 
-def why_no_gpu(
-    state: State, function: Function, found: Choices, nodes: Sequence[NodeState], at: float
-) -> Waiting:
-    claims = claims_before(state, function, at)
-    alone = find_offer(state, function, found, Claims(), at, True)
-    offer = find_offer(state, function, found, claims, at, True)
-    asked = " or ".join(request_name(entry.request) for entry in acceptable_entries(function, found, at))
-    if alone is not None and alone.level < RETIRING and (offer is None or offer.level >= RETIRING):
-        return why_claimed(claims, alone, asked)
-    unusable = unusable_gpus(nodes, found)
-    held = [gpu for node, gpu in unusable if gpu.healthy and gpu.uuid not in node.cordoned]
+def why_no_gpu(state: State, function: Function, found: Choices, claims: Claims, at: float) -> Waiting:
+    entries = acceptable_entries(function, found, at)
+    alone = find_offer(state, function, found, entries, Claims(), urgent=True)
+    offer = find_offer(state, function, found, entries, claims, urgent=True)
+    asked = " or ".join(request_name(entry.request) for entry in entries)
     if offer is not None and offer.level < RETIRING:
-        holders = ", ".join(f"{one.id} of {one.function.spec.name}" for one in offer.holders)
-        return Waiting(f"{asked}: {holders} is stopping to make room", "stopping", "it has stopped")
-    if held and not any_of_ours(nodes, found):
-        text = "; ".join(foreign_words(node, gpu) for node, gpu in unusable if gpu in held)
-        return Waiting(f"{asked}: {text}", "foreign-use", "that ends, or another type is asked for")
-    if unusable and not held and not any_of_ours(nodes, found):
-        text = "; ".join(unhealthy_words(node, gpu) for node, gpu in unusable)
-        return Waiting(f"{asked}: {text}", "gpu-unhealthy", "it is reset and its machine joins again")
-    return why_busy(function, offer or alone, asked, nodes, found)
+        return Waiting(f"{asked}: {stopping_words(offer)}", "stopping", "it has stopped")
+    if alone is not None and alone.level < RETIRING:
+        return why_claimed(claims, alone, asked)
+    busy = busy_words(alone) if alone is not None else holders_words(holders_of(state, found))
+    foreign = foreign_words(state, found)
+    broken = broken_words(state, found)
+    parts = [f"in use by {busy}"] if busy else []
+    text = f"{asked}: " + "; ".join(parts + foreign + broken)
+    if foreign and (not busy or alone is None):
+        return Waiting(text, "foreign-use", "that use ends, or another type is asked for")
+    if broken and not busy:
+        return Waiting(text, "gpu-unhealthy", "it is reset and its machine joins again")
+    return Waiting(text, "gpu-busy", "their inputs end")
 
 
 def why_claimed(claims: Claims, alone: Offer, asked: str) -> Waiting:
+    """It could be had, but for those of higher priority."""
     for gpu in alone.gpus:
         larger = claims.collecting.get(gpu.uuid)
         if larger is not None:
@@ -158,65 +151,61 @@ def why_claimed(claims: Claims, alone: Offer, asked: str) -> Waiting:
     return Waiting(f"{asked}: {name} has waited longer and is next", "claimed", f"{name} has run")
 
 
-def why_busy(
-    function: Function, offer: Offer | None, asked: str, nodes: Sequence[NodeState], found: Choices
-) -> Waiting:
-    if offer is None:
-        holders = holders_of(nodes, found)
-    else:
-        holders = [one for one in offer.holders if one.status != DRAINING]
+def stopping_words(offer: Offer) -> str:
+    names = ", ".join(f"{one.id} of {one.function.spec.name}" for one in offer.holders)
+    return f"{names} is stopping to make room"
+
+
+def busy_words(offer: Offer) -> str:
+    """Who is in the way of an offer, and how much of it is free already."""
+    words = holders_words([one for one in offer.holders if one.status != DRAINING])
+    count = offer.entry.request.count
+    free = sum(gpu.uuid not in offer.node.holders for gpu in offer.gpus)
+    return f"{words}, {free} of {count} free on {offer.node.node.id}" if free else words
+
+
+def holders_words(holders: Sequence[Container]) -> str:
     words = [f"{one.id} of {one.function.spec.name}{gpus_of(one)}" for one in holders[:4]]
     if len(holders) > 4:
         words.append(f"{len(holders) - 4} more")
-    held_by = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-    count = offer.entry.request.count if offer is not None else 1
-    where = f" on {offer.node.node.id}" if offer is not None else ""
-    free = sum(gpu.uuid not in offer.node.holders for gpu in offer.gpus) if offer is not None else 0
-    some_free = f", {free} of {count} free{where}" if free and count > 1 else ""
-    return Waiting(f"{asked} is in use by {held_by}{some_free}", "gpu-busy", "its inputs end")
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def kinds_of(found: Choices) -> list[tuple[str, int, bool]]:
-    return list(dict.fromkeys(kind for entry in found.entries for tier in entry.tiers for kind in tier))
+def gpus_that_would_do(state: State, found: Choices) -> list[tuple[NodeState, Gpu]]:
+    """Everything of the kinds that serve it, whoever uses it and whatever is wrong with it."""
+    kinds = dict.fromkeys(kind for entry in found.entries for tier in entry.tiers for kind in tier)
+    nodes = [state.nodes[node_id] for node_id in found.node_ids]
+    return [(node, gpu) for node in nodes for kind in kinds for gpu in node.by_kind.get(kind, ())]
 
 
-def unusable_gpus(nodes: Sequence[NodeState], found: Choices) -> list[tuple[NodeState, Gpu]]:
-    """GPUs that would serve it but for what is wrong with them or who uses them."""
-    return [
-        (node, gpu)
-        for node in nodes
-        for kind in kinds_of(found)
-        for gpu in node.by_kind.get(kind, ())
-        if gpu.uuid not in node.holders and (not gpu.is_free or gpu.uuid in node.cordoned)
-    ]
+def holders_of(state: State, found: Choices) -> list[Container]:
+    holding = [node.holders.get(gpu.uuid) for node, gpu in gpus_that_would_do(state, found)]
+    return list({holder.id: holder for holder in holding if holder is not None}.values())
 
 
-def holders_of(nodes: Sequence[NodeState], found: Choices) -> list[Container]:
-    holders = {
-        node.holders[gpu.uuid].id: node.holders[gpu.uuid]
-        for node in nodes
-        for kind in kinds_of(found)
-        for gpu in node.by_kind.get(kind, ())
-        if gpu.uuid in node.holders
-    }
-    return list(holders.values())
+def foreign_words(state: State, found: Choices) -> list[str]:
+    """Who else uses GPUs that would serve it."""
+    words: list[str] = []
+    for node, gpu in gpus_that_would_do(state, found):
+        where = f"GPU {gpu.index} of {node.node.id} ({gpu.variant})"
+        if gpu.uuid in node.holders:
+            continue
+        if gpu.foreign:
+            use = gpu.foreign[0]
+            words.append(f"{where} is used by pid {use.pid} of {use.user} ({use.memory_mib:,} MiB)")
+        elif gpu.locked_by:
+            words.append(f"{where} is locked by {gpu.locked_by}")
+    return words
 
 
-def any_of_ours(nodes: Sequence[NodeState], found: Choices) -> bool:
-    return bool(holders_of(nodes, found))
-
-
-def foreign_words(node: NodeState, gpu: Gpu) -> str:
-    where = f"GPU {gpu.index} of {node.node.id} ({gpu.variant})"
-    if gpu.foreign:
-        use = gpu.foreign[0]
-        return f"{where} is used by pid {use.pid} of {use.user} ({use.memory_mib:,} MiB)"
-    return f"{where} is locked by {gpu.locked_by}"
-
-
-def unhealthy_words(node: NodeState, gpu: Gpu) -> str:
-    reason = node.cordoned.get(gpu.uuid) or gpu.unhealthy_reason or "unhealthy"
-    return f"GPU {gpu.index} of {node.node.id} ({gpu.variant}) is out of service: {reason}"
+def broken_words(state: State, found: Choices) -> list[str]:
+    """Which GPUs that would serve it are out of service."""
+    words: list[str] = []
+    for node, gpu in gpus_that_would_do(state, found):
+        reason = node.cordoned.get(gpu.uuid) or ("" if gpu.healthy else gpu.unhealthy_reason or "unhealthy")
+        if reason:
+            words.append(f"GPU {gpu.index} of {node.node.id} ({gpu.variant}) is out of service: {reason}")
+    return words
 
 
 def gpus_of(container: Container) -> str:

@@ -137,7 +137,7 @@ class SimContainer:
         run_s = self.rng.uniform(*self.behaviour.run_s)
         if self.spec.is_generator:
             self.world.after(run_s * self.rng.random(), lambda: self.yield_first(run))
-        draw = 1.0 if self.world.is_calm() else self.rng.random()
+        draw = 2.0 if self.world.is_calm() else self.rng.random()
         if draw < self.behaviour.crash:
             self.world.after(run_s * self.rng.random(), self.crash)
         elif draw < self.behaviour.crash + self.behaviour.hang:

@@ -70,8 +70,9 @@ def claims_before(state: State, function: Function, at: float) -> Claims:
         found = other.choices
         if found is None or not other.spec.gpu or other.start_not_before > at:
             continue
+        entries = acceptable_entries(other, found, at)
         for _ in range(missing_containers(other, found, state.limits)):
-            offer = find_offer(state, other, found, claims, at, other.queued > 0)
+            offer = find_offer(state, other, found, entries, claims, other.queued > 0)
             if offer is None:
                 break
             claim(claims, other, offer, is_aged(other, at, state.limits))
@@ -102,13 +103,18 @@ def cpu_room(function: Function, node: NodeState, nodes: int, limits: Limits) ->
 
 
 def find_offer(
-    state: State, function: Function, found: Choices, claims: Claims, at: float, urgent: bool
+    state: State,
+    function: Function,
+    found: Choices,
+    entries: Sequence[Entry],
+    claims: Claims,
+    urgent: bool,
 ) -> Offer | None:
     """The best place for one more container, or what it should wait for; None: there is nothing to claim.
 
-    ``urgent``: an input waits for it, so idle containers of others make room.
+    ``entries``: the fallbacks that may be taken. ``urgent``: an input waits for it, so idle containers of
+    others make room.
     """
-    entries = acceptable_entries(function, found, at)
     usable = usable_gpus(function, claims, state.limits)
     deepest = EVICTABLE if urgent else COMING
     for entry in entries:

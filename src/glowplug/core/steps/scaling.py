@@ -10,6 +10,7 @@ from glowplug.core.decisions.placing import (
     RETIRING,
     Claims,
     Offer,
+    acceptable_entries,
     claim,
     find_offer,
     is_aged,
@@ -133,10 +134,11 @@ def place(state: State, function: Function, claims: Claims, at: float, out: list
     found = current_choices(state, function, out)
     missing = missing_containers(function, found, state.limits)
     function.looked_urgent = function.queued > 0
+    entries = acceptable_entries(function, found, at)
     reserved_node = ""
     claimed = 0
     while claimed < missing:
-        offer = find_offer(state, function, found, claims, at, function.looked_urgent)
+        offer = find_offer(state, function, found, entries, claims, function.looked_urgent)
         if offer is None:
             break
         if offer.level == FREE:
