@@ -19,7 +19,7 @@ from glowplug.model.node import Gpu
 
 pytestmark = pytest.mark.gpu
 
-PROBE = Path(__file__).parent / "cuda_probe.py"
+PROBE = Path(__file__).parent / "programs" / "cuda_probe.py"
 HELD_MIB = 2048
 GONE_WITHIN_S = 20.0
 """How long a driver may take to forget an ended process; the test goes on as soon as it has."""
