@@ -11,16 +11,21 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from glowplug.backends.local.backend import LocalBackend
 from glowplug.backends.local.inventory import GpuLocks, Inventory
+from glowplug.client.launch import connect
 from glowplug.client.settings import Settings, make_private_directory, read_settings
 from glowplug.model import errors
 from glowplug.server.server import Server, say
 from glowplug.wire.stream import Outbox
 
+LOCK_TIMEOUT_S = 20.0
+LOCK_POLL_S = 0.01
 SDK_PRELOAD = "asyncio,glowplug.sdk"
 """What every container needs of the sdk, imported once in the plain zygote."""
 ALIAS_DIRECTORY = str(Path(__file__).resolve().parent.parent / "sdk" / "alias")
@@ -36,10 +41,8 @@ def main() -> None:
         make_private_directory(settings.runtime_directory)
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = open(settings.lock_path, "a")  # noqa: SIM115 - held until this process ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _tell(options.ready_fd, b"running")  # another starter was quicker, or an old server is ending
+        if not _take_lock(lock, settings):
+            _tell(options.ready_fd, b"running")
             return
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -50,6 +53,26 @@ def main() -> None:
         say(f"cannot serve: {error}")
         _tell(options.ready_fd, str(error).encode())
         sys.exit(1)
+
+
+def _take_lock(lock: IO[str], settings: Settings) -> bool:
+    """Wait for a server that is ending; False when one is there to stay (another starter was quicker)."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise errors.ConflictError(
+                    f"an old server holds {settings.lock_path} and does not answer; "
+                    "`glowplug server stop --force` ends it"
+                ) from None
+        sock = connect(settings)
+        if sock is not None:
+            sock.close()
+            return False
+        time.sleep(LOCK_POLL_S)
 
 
 async def _serve(settings: Settings, ready_fd: int) -> None:

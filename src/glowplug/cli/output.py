@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 from glowplug.client.session import LogLine, Run, RunSummary
 
@@ -30,6 +30,7 @@ class RunOutput:
         self._lock = threading.Lock()
         self._waiting: dict[str, str] = {}
         self._status = ""
+        self._began = time.monotonic()
         self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -63,10 +64,11 @@ class RunOutput:
         """One line of ours."""
         self._write(sys.stderr, f"glowplug: {text}")
 
-    def summary(self, summary: RunSummary, seconds: float) -> None:
-        """The closing line: inputs, GPU seconds by type and what they cost."""
+    def summary(self, app: Any, summary: RunSummary) -> None:
+        """The closing line of a run: inputs, GPU seconds by type and what they cost."""
         if self._quiet or not summary.inputs:
             return
+        seconds = time.monotonic() - self._began
         parts = [f"{summary.inputs} input{'s' if summary.inputs != 1 else ''} in {seconds:.1f} s"]
         parts += [f"{used:.1f} s of {kind}" for kind, used in sorted(summary.gpu_seconds.items())]
         if summary.rerun:
@@ -79,6 +81,8 @@ class RunOutput:
 
     def watch(self, run: Run) -> None:
         """Keep a status line of ``run`` until ``close``; nothing where stderr is no terminal."""
+        self._began = time.monotonic()
+        self._stop.clear()
         if self._terminal and not self._quiet and self._thread is None:
             self._thread = threading.Thread(target=self._redraw, args=(run,), daemon=True)
             self._thread.start()
@@ -87,13 +91,13 @@ class RunOutput:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
         with self._lock:
             self._clear()
 
     def _redraw(self, run: Run) -> None:
-        began = time.monotonic()
         while not self._stop.wait(REDRAW_S):
-            if time.monotonic() - began < QUIET_S:
+            if time.monotonic() - self._began < QUIET_S:
                 continue
             text = status_text(run, self._waiting)
             with self._lock:
