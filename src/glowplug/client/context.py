@@ -20,6 +20,7 @@ class ContainerContext(Protocol):
 
 
 _container: ContainerContext | None = None
+_imports_for_containers = False
 _input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
 _call_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("call_id", default=None)
 
@@ -27,6 +28,12 @@ _call_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("call_id",
 def enter_container(container: ContainerContext) -> None:
     global _container
     _container = container
+
+
+def import_for_containers() -> None:
+    """This process is no container, but what it imports is what its forks, containers, will run."""
+    global _imports_for_containers
+    _imports_for_containers = True
 
 
 def container() -> ContainerContext | None:
@@ -40,7 +47,7 @@ def set_current_input(input_id: str | None, call_id: str | None) -> None:
 
 def is_local() -> bool:
     """True in the user's own process, False in a container."""
-    return _container is None
+    return _container is None and not _imports_for_containers
 
 
 def current_input_id() -> str | None:
