@@ -235,7 +235,7 @@ class FunctionOptions(Declared):
         default=(),
         converter=checks.anything,
         doc="Local files to show in the container.",
-        not_yet="local files are visible to containers where they are",
+        not_yet="of local files, containers see the directory of the script",
     )
     interactive: bool = option(
         default=False, converter=checks.flag, doc="A terminal.", not_yet="the function has no terminal"
