@@ -1,0 +1,28 @@
+"""A 7B model at half precision fits 40 GB."""
+
+import os
+
+import modal
+
+app = modal.App()
+
+
+def granted():
+    """What this container was given: type and count, and that it sees as many devices."""
+    kind, count = os.environ["GLOWPLUG_GPU_TYPE"], int(os.environ["GLOWPLUG_GPU_COUNT"])
+    assert len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")) == count
+    return kind, count
+
+
+@app.function(gpu="A100")
+def llama_7b():
+    assert not modal.is_local()
+    return granted()
+
+
+@app.local_entrypoint()
+def main():
+    assert modal.is_local()
+    landed = llama_7b.remote()
+    assert landed == ("A100-40GB", 1), landed
+    print("llama_7b ran on", *landed)

@@ -1,0 +1,28 @@
+"""The fastest card of its time."""
+
+import os
+
+import modal
+
+app = modal.App()
+
+
+def granted():
+    """What this container was given: type and count, and that it sees as many devices."""
+    kind, count = os.environ["GLOWPLUG_GPU_TYPE"], int(os.environ["GLOWPLUG_GPU_COUNT"])
+    assert len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")) == count
+    return kind, count
+
+
+@app.function(gpu="H100")
+def run_mixtral():
+    assert not modal.is_local()
+    return granted()
+
+
+@app.local_entrypoint()
+def main():
+    assert modal.is_local()
+    landed = run_mixtral.remote()
+    assert landed == ("H100", 1), landed
+    print("run_mixtral ran on", *landed)

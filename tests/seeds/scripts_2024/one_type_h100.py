@@ -1,0 +1,28 @@
+"""A type by its name."""
+
+import os
+
+import modal
+
+app = modal.App()
+
+
+def granted():
+    """What this container was given: type and count, and that it sees as many devices."""
+    kind, count = os.environ["GLOWPLUG_GPU_TYPE"], int(os.environ["GLOWPLUG_GPU_COUNT"])
+    assert len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")) == count
+    return kind, count
+
+
+@app.function(gpu="H100")
+def finetune_sdxl():
+    assert not modal.is_local()
+    return granted()
+
+
+@app.local_entrypoint()
+def main():
+    assert modal.is_local()
+    landed = finetune_sdxl.remote()
+    assert landed == ("H100", 1), landed
+    print("finetune_sdxl ran on", *landed)
