@@ -12,8 +12,13 @@ import pytest
 from commands import Home
 
 HERE = Path(__file__).parent
-FLEET = (
-    "8xH100 @cloud=aws; 4xA100-80GB @cloud=gcp; 2xA100-40GB,1xA100-20GB @cloud=gcp; 1xT4,2xA10G,1xL4 @cloud=aws"
+FLEET = "; ".join(
+    [
+        "8xH100 @cloud=aws",
+        "1xT4,2xA10G,1xL4 @cloud=aws",
+        "4xA100-80GB @cloud=gcp",
+        "2xA100-40GB,1xA100-20GB @cloud=gcp",
+    ]
 )
 SCRIPTS_2024 = sorted(path for path in (HERE / "scripts_2024").glob("*.py") if path.name != "train.py")
 SCRIPTS_2023 = sorted((HERE / "scripts_2023").glob("*.py"))

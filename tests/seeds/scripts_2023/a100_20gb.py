@@ -9,7 +9,11 @@ stub = modal.Stub()
 
 @stub.function(gpu=modal.gpu.A100(memory=20))
 def my_a100_function():
-    return os.environ["GLOWPLUG_GPU_TYPE"], int(os.environ["GLOWPLUG_GPU_COUNT"]), os.environ["GLOWPLUG_CLOUD"]
+    return (
+        os.environ["GLOWPLUG_GPU_TYPE"],
+        int(os.environ["GLOWPLUG_GPU_COUNT"]),
+        os.environ["GLOWPLUG_CLOUD"],
+    )
 
 
 @stub.local_entrypoint()

@@ -32,7 +32,7 @@ def finetune_sdxl():
 
 
 @app.function(gpu=["H200", "A100-80GB"])
-def finetune_sdxl():  # noqa: F811
+def finetune_sdxl():
     return granted()
 
 
@@ -42,7 +42,7 @@ def train_sdxl():
 
 
 @app.function(gpu="H100:4")
-def train_sdxl():  # noqa: F811
+def train_sdxl():
     return granted()
 
 
