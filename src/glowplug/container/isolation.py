@@ -26,6 +26,8 @@ PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 47, 4
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPABILITY_VERSION_3 = 0x20080522
 
+ENTRIES_BOUND = 1000
+"""Of a directory that cannot be overlaid; each costs a mount."""
 PLAIN_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -99,7 +101,9 @@ def _bind(source: str, path: str, mode: str, number: int) -> None:
     target = NEW_ROOT + path
     if os.path.isdir(source):
         _make_directory(target, 0o755)
-        if mode == "overlay" and _overlay(source, target, number):
+        if mode == "overlay":
+            if not _overlay(source, target, number):
+                _bind_entries(source, target)
             return
     else:
         _make_directory(os.path.dirname(target), 0o755)
@@ -118,6 +122,25 @@ def _overlay(path: str, target: str, number: int) -> bool:
     except (IsolationError, OSError):
         return False
     return True
+
+
+def _bind_entries(source: str, target: str) -> None:
+    """Where the kernel has no overlay for this file system: a writable directory of its own that shows each
+    entry of ``source``, read-only. Above the limit the whole is read-only instead."""
+    names = sorted(os.listdir(source))
+    if len(names) > ENTRIES_BOUND:
+        _mount(source, target, None, MS_BIND | MS_REC)
+        return
+    for name in names:
+        path = f"{source}/{name}"
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), f"{target}/{name}")
+            continue
+        if os.path.isdir(path):
+            _make_directory(f"{target}/{name}", 0o755)
+        else:
+            _make_file(f"{target}/{name}")
+        _mount(path, f"{target}/{name}", None, MS_BIND | MS_REC)
 
 
 def _escaped(path: str) -> str:

@@ -345,3 +345,14 @@ def test_everything_that_is_not_well_says_what_to_do(machine):
         found
     ).keys()
     assert all(check.fix for check in found if check.status != "ok")
+
+
+def test_a_switch_that_is_not_ready_is_asked_by_reference(machine):
+    class Switched(FakeNvml):
+        def nvmlDeviceGetGpuFabricInfoV(self, device, fabric):
+            # By value the library gets no address and the whole process dies.
+            fabric._obj.state = pynvml.NVML_GPU_FABRIC_STATE_IN_PROGRESS
+
+    nvml = Switched(FakeCard(name="NVIDIA H200", total_mib=143771))
+    check = only(gpus.examine(machine.with_driver().patient(nvml)), "nvswitch")
+    assert check.status == "warn"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from typing import Any
@@ -184,7 +185,7 @@ def _fabric(nvml: Any) -> list[Check]:
     for handle in _handles(nvml):
         fabric = nvml.c_nvmlGpuFabricInfoV_t()
         try:
-            nvml.nvmlDeviceGetGpuFabricInfoV(handle, fabric)
+            nvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(fabric))
         except nvml.NVMLError:
             continue
         if fabric.state in waiting:
