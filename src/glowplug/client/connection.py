@@ -8,24 +8,19 @@ waits, a slow ticking thread reads what arrives, so that log lines appear while 
 
 from __future__ import annotations
 
-import array
 import asyncio
 import os
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from glowplug.wire.codec import FrameError, FrameReader, frame
+from glowplug.wire.codec import FrameError, frame
 from glowplug.wire.payload import Payload
+from glowplug.wire.receive import MAX_FDS, FrameReceiver
 
-RECEIVE_BYTES = 256 << 10
-MAX_FDS = 200
-"""Descriptors of one read; the kernel carries at most 253 in one message."""
 IDLE_READ_S = 0.1
-_FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
 class Waiter:
@@ -65,8 +60,7 @@ class Connection:
         self._sock = sock
         self._on_message = on_message
         self._on_lost = on_lost
-        self._reader = FrameReader()
-        self._fds: list[int] = []
+        self._receiver = FrameReceiver(sock)
         self._send_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._followers_lock = threading.Lock()
@@ -121,20 +115,11 @@ class Connection:
         while not waiter.ready:
             if self._closed:
                 raise ConnectionError("the connection to the server is closed")
-            if deadline is None:
-                self._read()
-                continue
-            # The socket stays blocking (other threads send on it), so the clock is poll's.
-            left_s = max(0.0, deadline - time.monotonic())
-            if not self._poll(left_s):
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._receiver.wait(left_s):
                 return waiter.ready
-            self._read(flags=socket.MSG_DONTWAIT)
+            self._read()
         return True
-
-    def _poll(self, timeout_s: float) -> bool:
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(timeout_s * 1000))
 
     def _follow(self, waiter: Waiter, deadline: float | None) -> bool:
         with self._followers_lock:
@@ -189,7 +174,7 @@ class Connection:
         if not self._read_lock.acquire(blocking=False):
             return
         try:
-            while self._read(flags=socket.MSG_DONTWAIT):
+            while self._read():
                 pass
         finally:
             self._read_lock.release()
@@ -197,30 +182,17 @@ class Connection:
 
     # reading, under the read lock
 
-    def _read(self, flags: int = 0) -> bool:
+    def _read(self) -> bool:
         """One receive and what it completes. False when nothing was there or the end was reached."""
         try:
-            received, ancillary, _, _ = self._sock.recvmsg(RECEIVE_BYTES, _FD_SPACE, flags)
+            messages = self._receiver.receive()
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError as error:
-            self._lose(error)
-            return False
-        for level, kind, raw in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
-                fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
-                self._fds.extend(fds)
-        if not received:
-            self._lose(ConnectionResetError("the server closed the connection"))
-            return False
-        try:
-            messages = self._reader.feed(received)
-        except FrameError as error:
+        except (OSError, EOFError, FrameError) as error:
             self._lose(error)
             return False
         for message in messages:
-            self._on_message(message, self._fds)
+            self._on_message(message, self._receiver.fds)
         return True
 
     def _lose(self, error: Exception) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import array
 import os
 import socket
 from typing import Any
 
-from glowplug.wire.codec import FrameReader, frame
-
-RECEIVE_BYTES = 256 << 10
-MAX_FDS = 200
-_FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+from glowplug.wire.codec import frame
+from glowplug.wire.receive import MAX_FDS, FrameReceiver
 
 
 class FrameSocket:
@@ -20,9 +16,9 @@ class FrameSocket:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
         self.sock = sock
-        self.fds: list[int] = []
+        self._receiver = FrameReceiver(sock)
+        self.fds = self._receiver.fds
         """Descriptors received and not yet taken, in order."""
-        self._reader = FrameReader()
         self._messages: list[Any] = []
 
     def send(self, message: Any, fds: list[int] | None = None) -> None:
@@ -44,22 +40,16 @@ class FrameSocket:
         if self._messages:
             messages, self._messages = self._messages, []
             return messages
-        received, ancillary, _, _ = self.sock.recvmsg(RECEIVE_BYTES, _FD_SPACE)
-        for level, kind, raw in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
-                fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
-                self.fds.extend(fds)
-        if not received:
-            raise EOFError("the other end closed the connection")
-        return self._reader.feed(received)
+        self._receiver.wait()
+        return self._receiver.receive()
 
     def take_fds(self, count: int) -> list[int]:
-        taken, self.fds = self.fds[:count], self.fds[count:]
+        taken = self.fds[:count]
+        del self.fds[:count]
         return taken
 
     def close(self) -> None:
         self.sock.close()
         for fd in self.fds:
             os.close(fd)
-        self.fds = []
+        self.fds.clear()

@@ -39,18 +39,18 @@ class FrameReader:
     def __init__(self) -> None:
         self._pending = bytearray()
 
-    def feed(self, received: bytes) -> list[Any]:
-        """The messages completed by ``received``. Raises ``FrameError`` on an absurd length."""
+    def feed(self, received: bytes | memoryview) -> list[Any]:
+        """The messages completed by ``received``; nothing refers to it afterwards.
+
+        Raises ``FrameError`` on an absurd length.
+        """
         pending = self._pending
         if pending:
             pending += received
-            buffer: bytes | bytearray = pending
-        else:
-            buffer = received
+        view = memoryview(pending or received)
         messages: list[Any] = []
         position = 0
-        end = len(buffer)
-        view = memoryview(buffer)
+        end = len(view)
         while end - position >= HEADER_BYTES:
             start = position + HEADER_BYTES
             size = int.from_bytes(view[position:start], "big")
@@ -60,9 +60,9 @@ class FrameReader:
                 break
             position = start + size
             messages.append(decode(view[start:position]))
-        view.release()
-        if buffer is pending:
+        if pending:
+            view.release()
             del pending[:position]
         elif position < end:
-            pending += received[position:]
+            pending += view[position:]
         return messages

@@ -7,7 +7,6 @@ flushed together.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import collections
 import os
@@ -15,13 +14,11 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from glowplug.wire.codec import FrameError, FrameReader, frame
+from glowplug.wire.codec import FrameError, frame
+from glowplug.wire.receive import MAX_FDS, FrameReceiver
 
-RECEIVE_BYTES = 256 << 10
-MAX_FDS = 200
 JOIN_LIMIT_BYTES = 256 << 10
 """Frames up to this size together are joined into one send."""
-_FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
 class HasDescriptor(Protocol):
@@ -61,12 +58,11 @@ class FrameStream:
         sock.setblocking(False)
         self.sock = sock
         self.closed = False
-        self.fds: list[int] = []
         self._loop = loop
         self._outbox = outbox
         self._on_message = on_message
         self._on_closed = on_closed
-        self._reader = FrameReader()
+        self._receiver = FrameReceiver(sock)
         self._out: collections.deque[tuple[bytes, list[HasDescriptor]]] = collections.deque()
         self._queued_bytes = 0
         self._registered = False
@@ -103,9 +99,9 @@ class FrameStream:
         if self._writing:
             self._loop.remove_writer(self._fd)
         self.sock.close()
-        for fd in self.fds:
+        for fd in self._receiver.fds:
             os.close(fd)
-        self.fds.clear()
+        self._receiver.fds.clear()
         self._out.clear()
         self._queued_bytes = 0
         self._on_closed()
@@ -116,26 +112,14 @@ class FrameStream:
 
     def _receive(self) -> bool:
         try:
-            received, ancillary, _, _ = self.sock.recvmsg(RECEIVE_BYTES, _FD_SPACE)
+            messages = self._receiver.receive()
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError:
+        except (OSError, EOFError, FrameError):
             self.close()
             return False
-        for level, kind, raw in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
-                fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
-                self.fds.extend(fds)
-        if not received:
-            self.close()
-            return False
-        try:
-            for message in self._reader.feed(received):
-                self._on_message(message, self.fds)
-        except FrameError:
-            self.close()
-            return False
+        for message in messages:
+            self._on_message(message, self._receiver.fds)
         return True
 
     def _flush(self) -> None:
