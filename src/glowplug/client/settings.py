@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from glowplug.client.config import read_config
 from glowplug.model import errors
 
 SERVER_CONFIG_VARIABLES = ("GLOWPLUG_GPUS", "GLOWPLUG_BACKEND", "RAY_ADDRESS", "GLOWPLUG_SANDBOX")
@@ -63,7 +64,11 @@ def read_settings(environ: dict[str, str] | None = None) -> Settings:
             f"GLOWPLUG_SERVER={server!r}: servers on other machines are not carried out yet; "
             "unset it to use the local server of this user."
         )
-    config = {name: env[name].strip() for name in SERVER_CONFIG_VARIABLES if env.get(name, "").strip()}
+    file = read_config(env)
+    config = {"GLOWPLUG_GPUS": file.gpus, "GLOWPLUG_SANDBOX": file.sandbox}
+    config.update((name, env[name].strip()) for name in SERVER_CONFIG_VARIABLES if env.get(name, "").strip())
+    config["config file"] = file.digest
+    config = {name: value for name, value in config.items() if value}
     return Settings(home=_home(env), runtime_directory=_runtime_directory(env), config=config)
 
 

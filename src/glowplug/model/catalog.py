@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from glowplug.model.gpu_types import GPU_TYPES, GpuType, GpuVariant, ListPrice
 
 __all__ = [
     "GPU_TYPES",
+    "DeclaredType",
     "GpuType",
     "GpuVariant",
     "ListPrice",
     "any_eligible",
     "bandwidth_gb_s",
     "canonical_type",
+    "declare",
     "default_memory_gb",
     "is_partial",
     "list_price",
@@ -59,11 +63,46 @@ _BY_NAME: dict[str, GpuType] = {gpu_type.name: gpu_type for gpu_type in GPU_TYPE
 _BY_KEY: dict[str, GpuType] = {
     _key(spelling): gpu_type for gpu_type in GPU_TYPES for spelling in (gpu_type.name, *gpu_type.aliases)
 }
+_ANY_DECLARED: set[str] = set()
+"""Types an operator wants to serve "any", whatever their memory."""
 _BY_DRIVER_KEY: dict[str, GpuType] = {
     **{_key(gpu_type.name): gpu_type for gpu_type in GPU_TYPES},
     **{_key(alias): gpu_type for gpu_type in GPU_TYPES for alias in gpu_type.aliases},
     **{_key(name): gpu_type for gpu_type in GPU_TYPES for name in gpu_type.driver_names},
 }
+
+
+@dataclass(frozen=True)
+class DeclaredType:
+    """What an operator says of a type: one the catalog lacks, or other facts of one it has (None:
+    unchanged)."""
+
+    name: str
+    memory_gb: int | None = None
+    max_count: int | None = None
+    any_eligible: bool | None = None
+
+
+def declare(types: Iterable[DeclaredType]) -> None:
+    """Add to the catalog, or change it, for this process."""
+    for declared in types:
+        known = _BY_NAME.get(declared.name)
+        memory_gb = declared.memory_gb or (known.default_memory_gb if known else ANY_MEMORY_LIMIT_GB)
+        changed = known or GpuType(declared.name, "unknown", (GpuVariant(memory_gb, 0),))
+        if known and memory_gb not in known.memory_classes_gb:
+            changed = replace(changed, variants=(*known.variants, GpuVariant(memory_gb, 0)))
+        if declared.max_count is not None:
+            changed = replace(changed, max_count=declared.max_count)
+        if declared.any_eligible is not None:
+            changed = replace(changed, any_eligible=declared.any_eligible)
+        _BY_NAME[changed.name] = changed
+        for spelling in (changed.name, *changed.aliases):
+            _BY_KEY[_key(spelling)] = changed
+            _BY_DRIVER_KEY[_key(spelling)] = changed
+        for driver_name in changed.driver_names:
+            _BY_DRIVER_KEY[_key(driver_name)] = changed
+        if declared.any_eligible:
+            _ANY_DECLARED.add(changed.name)
 
 
 def canonical_type(name: str) -> str | None:
@@ -129,7 +168,11 @@ def type_from_driver_name(driver_name: str) -> str:
 
 def any_eligible(type: str, memory_gb: int, is_slice: bool = False) -> bool:
     """Whether a card serves ``gpu="any"`` first: inference cards and GeForce or RTX, up to 24 GB, whole."""
-    if is_slice or memory_gb > ANY_MEMORY_LIMIT_GB:
+    if is_slice:
+        return False
+    if type in _ANY_DECLARED:
+        return True
+    if memory_gb > ANY_MEMORY_LIMIT_GB:
         return False
     gpu_type = lookup(type)
     return gpu_type.any_eligible if gpu_type else type.startswith(("RTX-", "GTX-"))

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
+from glowplug.client.config import declare_types
 from glowplug.client.context import is_local
 from glowplug.client.session import Client, Run
 from glowplug.model import checks
@@ -103,6 +104,7 @@ class App:
         tags: Mapping[str, str] | None = None,
         **blueprint: Any,
     ) -> None:
+        declare_types()
         if name is not None:
             check_name(name, "App")
         self.name = name

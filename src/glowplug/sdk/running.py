@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from glowplug.client import context
+from glowplug.client.config import read_config
 from glowplug.client.session import Client, LogSink, Run, RunSummary
 from glowplug.model.errors import InvalidError, NotCarriedOutWarning
 from glowplug.model.gpu_map import parse_gpu_map
@@ -185,4 +186,6 @@ def _warn_of_images(app: App) -> None:
 
 
 def _gpu_map_here() -> dict[str, str]:
-    return parse_gpu_map([os.environ.get("GLOWPLUG_GPU_MAP", "")])
+    """Of the operator's file, then of the environment, which wins."""
+    configured = [f"{wanted}={given}" for wanted, given in read_config().gpu_map.items()]
+    return parse_gpu_map([*configured, os.environ.get("GLOWPLUG_GPU_MAP", "")])

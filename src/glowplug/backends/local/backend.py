@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ NODE_REFRESH_S = 5.0
 
 class LocalBackend:
     """``inventory`` lists nodes and watches cards; ``preload`` and ``alias_directory`` come from the sdk,
-    which this layer does not import."""
+    which this layer does not import; ``variables`` are given to every container."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class LocalBackend:
         *,
         preload: str,
         alias_directory: str,
+        variables: Mapping[str, str],
         sandbox_mode: str = "auto",
         environ: dict[str, str] | None = None,
     ) -> None:
@@ -56,7 +57,9 @@ class LocalBackend:
         self._preload = preload
         self._alias_directory = alias_directory
         self._runtime = sandbox.runtime_directory()
-        self._node_environment = NodeEnvironment.read(dict(os.environ) if environ is None else environ)
+        self._node_environment = NodeEnvironment.read(
+            dict(os.environ) if environ is None else environ, variables
+        )
         self._containers: dict[str, LocalContainer] = {}
         self._told: set[str] = set()
         self._listener: ContainerListener | None = None

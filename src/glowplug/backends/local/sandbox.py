@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,12 +199,16 @@ class NodeEnvironment:
     container_env: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, environ: dict[str, str]) -> NodeEnvironment:
+    def read(cls, environ: dict[str, str], given: Mapping[str, str] | None = None) -> NodeEnvironment:
+        """What of the server's ``environ`` reaches containers, and what it gives them on its own."""
         return cls(
             passed={
-                name: value
-                for name, value in environ.items()
-                if name in PASSED_VARIABLES or name.startswith(PASSED_PREFIXES)
+                **(given or {}),
+                **{
+                    name: value
+                    for name, value in environ.items()
+                    if name in PASSED_VARIABLES or name.startswith(PASSED_PREFIXES)
+                },
             },
             container_env={name: value for name, value in environ.items() if name.startswith(NODE_PREFIXES)},
         )
