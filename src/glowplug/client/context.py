@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ class ContainerContext(Protocol):
 
 
 _container: ContainerContext | None = None
-_imports_for_containers = False
 _input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
 _call_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("call_id", default=None)
 
@@ -28,12 +28,6 @@ _call_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("call_id",
 def enter_container(container: ContainerContext) -> None:
     global _container
     _container = container
-
-
-def import_for_containers() -> None:
-    """This process is no container, but what it imports is what its forks, containers, will run."""
-    global _imports_for_containers
-    _imports_for_containers = True
 
 
 def container() -> ContainerContext | None:
@@ -46,8 +40,8 @@ def set_current_input(input_id: str | None, call_id: str | None) -> None:
 
 
 def is_local() -> bool:
-    """True in the user's own process, False in a container."""
-    return _container is None and not _imports_for_containers
+    """True in the user's own process; False in a container, in what it starts and where it is prepared."""
+    return _container is None and os.environ.get("GLOWPLUG_IS_REMOTE") != "1"
 
 
 def current_input_id() -> str | None:

@@ -15,7 +15,6 @@ import struct
 import sys
 from typing import Any
 
-from glowplug.client import context
 from glowplug.container import isolation
 from glowplug.container.forkable import import_module_watched, why_not_forkable
 from glowplug.container.frames import FrameSocket
@@ -76,7 +75,6 @@ class Zygote:
 
     def import_module(self, request: dict[str, Any]) -> dict[str, Any]:
         os.environ.update(request["env"])
-        context.import_for_containers()
         with _captured_output() as output:
             try:
                 started_threads = import_module_watched(request["module"], request["source"])
