@@ -9,19 +9,19 @@ import gc
 import os
 import resource
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from glowplug.backends.local.backend import LocalBackend
 from glowplug.backends.local.inventory import GpuLocks, Inventory
+from glowplug.client.config import TYPES_VARIABLE, declare_types, read_config
 from glowplug.client.launch import connect
 from glowplug.client.settings import Settings, make_private_directory, read_settings
 from glowplug.model import errors
 from glowplug.server.server import Server, say
+from glowplug.store.sqlite_journal import SqliteJournal
 from glowplug.wire.stream import Outbox
 
 LOCK_TIMEOUT_S = 20.0
@@ -78,17 +78,30 @@ def _take_lock(lock: IO[str], settings: Settings) -> bool:
 async def _serve(settings: Settings, ready_fd: int) -> None:
     loop = asyncio.get_running_loop()
     outbox = Outbox()
+    config = read_config()
+    declare_types()
     locks = GpuLocks(settings.home)
+    inventory = Inventory.from_settings(
+        settings.config.get("GLOWPLUG_GPUS"), node_labels=config.labels, prices=config.prices, locks=locks
+    )
+    types = config.types_text()
     backend = LocalBackend(
-        Inventory.from_settings(settings.config.get("GLOWPLUG_GPUS"), locks=locks),
+        inventory,
         locks,
         settings.home,
         outbox,
         preload=SDK_PRELOAD,
         alias_directory=ALIAS_DIRECTORY,
+        variables={TYPES_VARIABLE: types} if types else {},
         sandbox_mode=settings.config.get("GLOWPLUG_SANDBOX", "auto"),
     )
-    server = Server(settings, backend, outbox, _lazy_http)
+
+    def warn(text: str) -> None:
+        # From the journal's thread, or from this one before there is a server: heard once the loop runs.
+        loop.call_soon_threadsafe(lambda: server.warn(text))
+
+    journal = SqliteJournal(settings.home, warn)
+    server = Server(settings, backend, outbox, journal)
     server.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.end)
@@ -99,17 +112,6 @@ async def _serve(settings: Settings, ready_fd: int) -> None:
     gc.freeze()
     await server.serve()
     say("ended")
-
-
-def _lazy_http(server: Server) -> Callable[[socket.socket], None]:
-    """The HTTP side is imported with the first request: a call never needs it."""
-
-    def handle(sock: socket.socket) -> None:
-        from glowplug.server.http.connection import serve_http
-
-        serve_http(server, sock)
-
-    return handle
 
 
 def _tell(fd: int, text: bytes) -> None:
