@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -116,7 +117,8 @@ class Call:
         self._waiters: list[Waiter] = []
         self._lock = threading.Lock()
         self._items_seen: dict[str, int] = {}
-        self._replayed = False
+        self.answered: set[str] | None = None
+        """Of a call made elsewhere: the inputs whose outputs came, since it sent none itself."""
 
     def add(self, payloads: Sequence[Payload]) -> None:
         """Send further inputs; they are numbered on from 0."""
@@ -181,14 +183,15 @@ class Call:
     @property
     def unanswered(self) -> int:
         """Inputs whose output has not arrived yet."""
-        return len(self._unanswered)
+        return len(self._unanswered) if self.answered is None else self._added - len(self.answered)
 
     # the run's side
 
     def accept(self, input_id: str, status: str, payload: Payload | None, error: str, message: str) -> None:
-        sent = self._unanswered.pop(input_id, None)
-        if sent is None and not self._replayed:
-            return  # answered before: a resend crossed the output
+        if self._unanswered.pop(input_id, None) is None:
+            if self.answered is None or input_id in self.answered:
+                return  # answered before: a resend crossed the output
+            self.answered.add(input_id)
         self._outputs.append(Output(_index_of(input_id), input_id, status, payload, error, message))
         self._wake()
 
@@ -206,7 +209,11 @@ class Call:
 
     def fail(self, error: str, message: str) -> None:
         """Answer everything still owed with an error of ours."""
-        for input_id in list(self._unanswered):
+        owed = list(self._unanswered)
+        if self.answered is not None:
+            ids = [f"in-{self.call_id[3:]}-{index}" for index in range(self._added)]
+            owed = [input_id for input_id in ids if input_id not in self.answered]
+        for input_id in owed:
             self.accept(input_id, "error", None, error, message)
         self._wake()
 
@@ -234,6 +241,8 @@ class Run:
         self.sink = sink
         self.calls: dict[str, Call] = {}
         self.closed = False
+        self.ended = ""
+        """Why somebody else ended it (`glowplug app stop`); it is not opened again."""
 
     def call(self, function_id: str, kept: bool = False) -> Call:
         """A new, empty invocation of a function. ``kept``: its outputs can be asked for by id later
@@ -276,7 +285,7 @@ class Run:
             result = self.client.request(
                 messages.CLOSE_APP, self.app_id, reason, timeout_s=CLOSE_TIMEOUT_S, reconnect=False
             )
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, errors.ConnectionError):
             result = {}  # the server is gone, and its containers with it
         self.client.forget_run(self)
         return RunSummary(
@@ -287,12 +296,21 @@ class Run:
             rerun=result.get("rerun", 0),
         )
 
+    def end(self, reason: str) -> None:
+        """It was ended from outside: what is owed and what is still called fails with ``reason``."""
+        self.ended = reason
+        for call in list(self.calls.values()):
+            call.fail("ExecutionError", reason)
+
     # sending and waiting, with reconnection
 
     def send(self, message: list[Any]) -> None:
         self.client.send(message)
 
     def send_inputs(self, call: Call, fields: list[Any], payloads: Sequence[Payload]) -> None:
+        if self.ended:
+            call.fail("ExecutionError", self.ended)
+            return
         # A lost connection resends whatever is unanswered, these inputs included.
         self.client.send([messages.INPUTS, call.function_id, call.call_id, call.kept, fields], payloads)
 
@@ -311,7 +329,9 @@ class Client:
         self._dial = dial
         self._redial = redial
         self._runs: dict[str, Run] = {}
-        self._attached: dict[str, Call] = {}
+        self._attached: weakref.WeakValueDictionary[str, Call] = weakref.WeakValueDictionary()
+        """Calls made elsewhere, for as long as somebody here asks for them."""
+        self._attaching: dict[int, Call] = {}
         self._requests: dict[int, _Request] = {}
         self._request_number = 0
         self._lock = threading.RLock()
@@ -357,8 +377,11 @@ class Client:
 
     def attach_call(self, call_id: str, run: Run) -> Call:
         """A call by its id, its outputs replayed. Raises ``NotFoundError``, ``OutputExpiredError``."""
+        known = self._attached.get(call_id)
+        if known is not None:
+            return known
         call = Call(run, "", call_id)
-        call._replayed = True
+        call.answered = set()
         self._attached[call_id] = call
         try:
             found = self.request(messages.ATTACH_CALL, call_id)
@@ -367,6 +390,16 @@ class Client:
             raise
         call._added = found["inputs"]
         return call
+
+    def _attach_again(self, connection: Connection, call: Call) -> None:
+        """After a reconnect: what it has is sent again and ignored, what it lacks follows."""
+        if call.added == 0 or call.unanswered == 0:
+            return  # its first request is under way, or it lacks nothing
+        with self._lock:
+            self._request_number += 1
+            number = self._request_number
+        self._attaching[number] = call
+        connection.send([messages.ATTACH_CALL, number, call.call_id])
 
     def forget_run(self, run: Run) -> None:
         self._runs.pop(run.app_id, None)
@@ -400,7 +433,7 @@ class Client:
     # the connection
 
     def send(self, message: list[Any], payloads: Sequence[Payload] = (), reconnect: bool = True) -> None:
-        connection = self._current()
+        connection = self._current(reconnect)
         try:
             connection.send(message, list(payloads) if payloads else None)
         except OSError:
@@ -416,7 +449,7 @@ class Client:
         while True:
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                return self._current().wait(waiter, left_s)
+                return self._current(reconnect).wait(waiter, left_s)
             except OSError:
                 if waiter.ready:
                     return True
@@ -436,9 +469,11 @@ class Client:
                     return
                 await asyncio.get_running_loop().run_in_executor(None, self._recover)
 
-    def _current(self) -> Connection:
+    def _current(self, reconnect: bool = True) -> Connection:
         connection = self._connection
         if connection is None or connection.closed or connection.pid != os.getpid():
+            if not reconnect:
+                raise ConnectionError("the connection to the server is gone")
             self._recover()
             connection = self._connection
         assert connection is not None
@@ -468,8 +503,10 @@ class Client:
                 )
             connection = self._connect()
             for run in list(self._runs.values()):
-                if not run.closed and run.spec is not None:
+                if not run.closed and not run.ended and run.spec is not None:
                     self._reopen(run)
+            for call in list(self._attached.values()):
+                self._attach_again(connection, call)
             for request in list(self._requests.values()):
                 connection.send(request.message)
             return True
@@ -513,8 +550,16 @@ class Client:
             if request is not None:
                 request.error, request.result = message[2], message[3]
                 request.waiter.wake()
+            elif message[1] in self._attaching:
+                attached = self._attaching.pop(message[1])
+                if message[2]:
+                    attached.fail(message[2], message[3])
             elif message[2]:
                 self._fail_runs(message[2], message[3])  # a server that refuses an app it is told again
+        elif kind == messages.RUN_ENDED:
+            run = self._runs.get(message[1])
+            if run is not None:
+                run.end(message[2])
         elif kind == messages.NOTICE:
             run = self._runs.get(message[1])
             if run is not None:

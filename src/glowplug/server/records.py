@@ -5,6 +5,7 @@ The core knows ids only; everything with bytes, sockets or money's sums is here.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from glowplug.model.function import FunctionSpec
 from glowplug.wire.payload import Payload
 
 if TYPE_CHECKING:
+    from glowplug.server.log_reader import LogReader
     from glowplug.server.session import ClientSession
 
 LOG_LINES_KEPT = 20_000
@@ -32,13 +34,26 @@ class Usage:
     gpu_seconds: dict[str, float] = field(default_factory=dict)
     cost_usd: float = 0.0
 
+    def add(self, other: Usage) -> None:
+        self.inputs += other.inputs
+        self.attempts += other.attempts
+        self.retried += other.retried
+        self.rerun += other.rerun
+        self.cost_usd += other.cost_usd
+        for gpu_type, used_s in other.gpu_seconds.items():
+            self.gpu_seconds[gpu_type] = self.gpu_seconds.get(gpu_type, 0.0) + used_s
+
+    @classmethod
+    def from_wire(cls, raw: dict[str, Any]) -> Usage:
+        return cls(**{**raw, "gpu_seconds": dict(raw.get("gpu_seconds", {}))})
+
     def to_wire(self) -> dict[str, Any]:
         return {
             "inputs": self.inputs,
             "attempts": self.attempts,
             "retried": self.retried,
             "rerun": self.rerun,
-            "gpu_seconds": self.gpu_seconds,
+            "gpu_seconds": dict(self.gpu_seconds),
             "cost_usd": self.cost_usd,
         }
 
@@ -61,6 +76,9 @@ class RunRecord:
     notices: list[tuple[str, str]] = field(default_factory=list)
     stopping: str = ""
     stop_waiters: list[tuple[ClientSession, int]] = field(default_factory=list)
+    log_readers: list[LogReader] = field(default_factory=list)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nothing of it is left."""
 
     @property
     def function_ids(self) -> dict[str, str]:
@@ -79,6 +97,11 @@ class CallRecord:
     inputs: int = 0
     open_inputs: int = 0
     outputs: dict[str, FinishedOutput] = field(default_factory=dict)
+    """Of a kept call, for a caller who lost its connection."""
+    visible: dict[str, FinishedOutput] = field(default_factory=dict)
+    """Those of them that are on disk, so that others may have them."""
+    written: bool = True
+    """False when the journal could not take its outputs: they are in memory only."""
     watchers: list[ClientSession] = field(default_factory=list)
 
 

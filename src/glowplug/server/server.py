@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import socket
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from glowplug.client.launch import RESTART
 from glowplug.client.settings import Settings, build_id
 from glowplug.model import errors
 from glowplug.ports.backend import NodeBackend
+from glowplug.ports.journal import Journal, Predecessor
+from glowplug.server.http.lazy import LazyHttp
 from glowplug.server.kernel import Kernel
 from glowplug.server.listener import Listener
 from glowplug.server.session import ClientSession
@@ -22,6 +24,8 @@ from glowplug.wire import messages
 from glowplug.wire.stream import Outbox
 
 IDLE_TIMEOUT_S = 15 * 60.0
+FORGET_S = 3600.0
+"""How often what passed its retention is removed."""
 CHECK_S = 10.0
 """How often the server looks whether anybody still needs it and whether its code and home still exist."""
 
@@ -34,29 +38,30 @@ class Server:
         settings: Settings,
         backend: NodeBackend,
         outbox: Outbox,
-        make_http: Callable[[Server], Callable[[socket.socket], None]],
+        journal: Journal,
     ) -> None:
         self.settings = settings
         self.started_at = time.time()
         self.build_id = build_id()
         self.backend = backend
         self.outbox = outbox
-        self.kernel = Kernel(backend, outbox, self._touch)
+        self.kernel = Kernel(backend, outbox, journal, self.touch)
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         self._used_at = time.monotonic()
         self._listener: Listener | None = None
-        self._make_http = make_http
+        self._http = LazyHttp(self)
+        self._forgot_at = time.monotonic()
 
     def start(self) -> None:
         """Take up the nodes, then listen: whoever connects finds a fleet."""
-        self.kernel.start()
+        _say_left(self.kernel.start())
         self._listener = Listener(
             self._loop,
             str(self.settings.socket_path),
             self._on_hello,
             self._on_client,
-            self._make_http(self),
+            self._http.accept,
         )
 
     async def serve(self) -> None:
@@ -67,12 +72,29 @@ class Server:
             except TimeoutError:
                 if self._is_useless():
                     break
+                self._forget_old()
         if self._listener is not None:
             self._listener.close()
+        self.kernel.stop_all("the server was stopped")
         await self.backend.close()
+        await self._http.close()
+        self.kernel.journal.close()
 
     def end(self) -> None:
         self._ending.set()
+
+    def warn(self, text: str) -> None:
+        """In the server's log, and to whoever runs something."""
+        say(text)
+        self.kernel.warn(text)
+
+    @property
+    def user(self) -> str:
+        """Whose server this is."""
+        try:
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            return f"uid {os.getuid()}"
 
     @property
     def busy(self) -> bool:
@@ -83,11 +105,17 @@ class Server:
             return True
         return not self.busy and time.monotonic() - self._used_at > IDLE_TIMEOUT_S
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """Somebody uses it."""
         self._used_at = time.monotonic()
 
+    def _forget_old(self) -> None:
+        if time.monotonic() - self._forgot_at > FORGET_S:
+            self._forgot_at = time.monotonic()
+            self.kernel.journal.forget_old(self.kernel.now())
+
     def _on_client(self, sock: socket.socket) -> None:
-        self._touch()
+        self.touch()
         ClientSession(self._loop, sock, self.outbox, self.kernel)
 
     def _on_hello(self, greeting: list[Any]) -> tuple[list[Any], bool]:
@@ -121,6 +149,15 @@ class Server:
 
 def _shown(config_text: str) -> str:
     return repr(config_text) if config_text else "no GLOWPLUG_GPUS or other server setting"
+
+
+def _say_left(left: Predecessor) -> None:
+    """What ended with a server that did not end in order."""
+    for run in left.runs:
+        holding = [each for each in left.containers if each.app_id == run.app_id]
+        gpus = [uuid for container in holding for uuid in container.gpu_uuids]
+        held = f", {len(holding)} containers, GPUs {', '.join(gpus) or 'none'}" if holding else ""
+        say(f"ended with the server before (pid {run.server_pid}): {run.name} ({run.app_id}){held}")
 
 
 def say(text: str) -> None:

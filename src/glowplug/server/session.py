@@ -74,6 +74,9 @@ class ClientSession:
     def waiting(self, app_id: str, function: str, text: str | None) -> None:
         self.stream.send([messages.WAITING, app_id, function, text])
 
+    def run_ended(self, app_id: str, text: str) -> None:
+        self.stream.send([messages.RUN_ENDED, app_id, text])
+
     def reply(self, request: int, result: Any) -> None:
         self.stream.send([messages.REPLY, request, "", result])
 
@@ -121,9 +124,9 @@ class ClientSession:
             if kind == messages.OPEN_APP:
                 self.reply(request, self._kernel.open_app(self, message[2], message[3]))
             elif kind == messages.CLOSE_APP:
-                self._kernel.close_app(message[2], message[3], (self, request))
+                self._kernel.leave_app(message[2], message[3], (self, request))
             elif kind == messages.ATTACH_CALL:
-                self.reply(request, self._kernel.attach_call(self, message[2]))
+                self._kernel.attach_call(self, request, message[2])
         except errors.Error as error:
             self.refuse(request, error)
         except Exception as error:

@@ -25,6 +25,7 @@ REPLY = 6  # request, error class or "", message or result
 RESULTS = 13  # [[input_id, status, payload, error, message], ...]
 LOGS = 16  # app_id, [[function, input_id, container_id, stream, text, at], ...]
 NOTICE = 17  # app_id, level, text
+RUN_ENDED = 19  # app_id, why: somebody else than its client ended it
 WAITING = 18  # app_id, function, text or None when it waits no more
 
 # server -> container, data connection

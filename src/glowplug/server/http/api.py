@@ -1,0 +1,120 @@
+"""The HTTP API: every noun's routes in one Starlette app, errors as the same text everywhere."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from glowplug.model import errors
+from glowplug.server.http import apps, containers, explain, functions, metrics, nodes, openapi, plan, status
+from glowplug.server.http.route import Route
+
+if TYPE_CHECKING:
+    from glowplug.server.server import Server
+
+ROUTES: tuple[Route, ...] = (
+    *status.ROUTES,
+    *nodes.ROUTES,
+    *apps.ROUTES,
+    *functions.ROUTES,
+    *containers.ROUTES,
+    *explain.ROUTES,
+    *plan.ROUTES,
+    *metrics.ROUTES,
+)
+MAX_BODY_BYTES = 16 << 20
+STATUS_CODES: tuple[tuple[type[errors.Error], int], ...] = (
+    (errors.ConflictError, 409),
+    (errors.RequestSizeError, 413),
+    (errors.InvalidError, 400),
+    (errors.NotFoundError, 404),
+    (errors.OutputExpiredError, 410),
+    (errors.PermissionDeniedError, 403),
+    (errors.ResourceExhaustedError, 429),
+)
+"""The first that fits; any other error of ours is 500."""
+
+
+class Failure(msgspec.Struct):
+    """``error`` names a class of ``glowplug.model.errors``."""
+
+    error: str
+    message: str
+
+
+def make_api(server: Server) -> Starlette:
+    description = msgspec.json.encode(openapi.describe(ROUTES, Failure))
+
+    async def describe(request: Request) -> Response:
+        return Response(description, media_type="application/json")
+
+    routes = [StarletteRoute(each.path, _endpoint(server, each), methods=[each.method]) for each in ROUTES]
+    return Starlette(
+        routes=[*routes, StarletteRoute("/openapi.json", describe)],
+        exception_handlers={HTTPException: _on_http_error},
+    )
+
+
+def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        server.touch()
+        try:
+            body = None if route.body is None else await _read_body(request, route.body)
+            found = await route.handler(server, request, body)
+        except errors.Error as error:
+            return _failure(error)
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)  # stderr is the server's log
+            return _failure(
+                errors.InternalError(
+                    f"{route.method} {request.url.path} failed in the server: {type(error).__name__}: "
+                    f"{error}; `glowplug server logs` shows where"
+                )
+            )
+        finally:
+            server.outbox.flush()
+        return found if isinstance(found, Response) else _json(found)
+
+    return answer
+
+
+async def _read_body(request: Request, kind: Any) -> Any:
+    raw = b""
+    async for part in request.stream():
+        raw += part
+        if len(raw) > MAX_BODY_BYTES:
+            raise errors.RequestSizeError(
+                f"the body of {request.method} {request.url.path} is over {MAX_BODY_BYTES >> 20} MiB"
+            )
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise errors.InvalidError(
+            f"the body of {request.method} {request.url.path} does not fit: {error}; /openapi.json describes "
+            "it"
+        ) from None
+
+
+def _failure(error: errors.Error) -> Response:
+    code = next((code for kind, code in STATUS_CODES if isinstance(error, kind)), 500)
+    return _json(Failure(type(error).__name__, str(error)), code)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    name = "NotFoundError" if error.status_code == 404 else "InvalidError"
+    text = f"{request.method} {request.url.path}: {error.detail.lower()}; /openapi.json lists what there is"
+    return _json(Failure(name, text), error.status_code)
+
+
+def _json(value: Any, code: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), code, media_type="application/json")
