@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from glowplug.core.decisions.autoscaling import wanted_containers
 from glowplug.core.decisions.fitting import kind_of
 from glowplug.core.decisions.queueing import stalls_at
 from glowplug.core.lifecycles import DELAYED, DRAINING, LEASED, QUEUED, READY, RUNNING, STARTING
@@ -173,6 +174,12 @@ def nothing_is_forgotten(state: State) -> Iterator[str]:
             yield f"{function.spec.id} waits and nothing will look at it"
         if (function.waiting_since is not None) != (function.spec.id in state.waiting):
             yield f"{function.spec.id} waits by one account only"
+        window_s = function.spec.scaledown_window_s
+        kept = sum(
+            pending.get(id(one), float("inf")) > one.idle_since + window_s for one in function.idle.values()
+        )
+        if kept > wanted_containers(function, state.limits) and not function.app.stopping:
+            yield f"{function.spec.id} keeps {kept} idle containers for ever"
     for function_id in state.waiting:
         if function_id not in state.functions:
             yield f"{function_id} waits and is gone"
@@ -185,17 +192,11 @@ def next_due(container: Container, state: State) -> float | None:
         dues += [
             input.started_at + spec.timeout_s for input in container.running.values() if not input.ending
         ]
-        if container.id in container.function.idle and can_scale_down(container.function):
-            dues.append(container.idle_since + spec.scaledown_window_s + state.limits.idle_recheck_s)
         if container.ahead and not container.recalling:
             dues.append(stalls_at(container, state.limits))
     if container.status == STARTING:
         dues.append(container.created_at + spec.startup_timeout_s)
     return min(dues, default=None)
-
-
-def can_scale_down(function: Function) -> bool:
-    return not function.spec.min_containers and not function.spec.buffer_containers
 
 
 def work_is_conserved(state: State) -> Iterator[str]:

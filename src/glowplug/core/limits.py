@@ -31,9 +31,6 @@ class Limits:
     app_stop_grace_s: float = 10.0
     """For exit handlers when the run ends."""
 
-    idle_recheck_s: float = 1.0
-    """An idle container kept by a promise is looked at again no sooner than this."""
-
     # Endings
     cancel_grace_s: float = 5.0
     """Between ``CancelInput`` and killing the container that does not answer."""

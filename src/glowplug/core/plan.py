@@ -17,7 +17,6 @@ from glowplug.core.decisions.fitting import (
     kind_name,
     kind_of,
     price_of,
-    request_name,
 )
 from glowplug.core.decisions.placing import (
     COMING,
@@ -35,6 +34,7 @@ from glowplug.core.decisions.placing import (
 from glowplug.core.state import App, Choices, Function, State
 from glowplug.core.waiting import broken_words, busy_words, foreign_words, holders_words, stopping_words
 from glowplug.model.function import FunctionSpec
+from glowplug.model.gpu import format_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def promised_gpus(state: State, functions: Sequence[Function]) -> dict[str, Func
 
 def plan_function(state: State, function: Function, kept: dict[str, Function], at: float) -> PlannedFunction:
     spec = function.spec
-    asked = ", ".join(request_name(request) for request in spec.gpu)
+    asked = ", ".join(format_request(request) for request in spec.gpu)
     problems = check_satisfiable(state, spec)
     if problems or not state.nodes:
         return PlannedFunction(

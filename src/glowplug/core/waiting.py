@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glowplug.core.decisions.autoscaling import missing_containers
-from glowplug.core.decisions.fitting import check_satisfiable, request_name
+from glowplug.core.decisions.fitting import check_satisfiable
 from glowplug.core.decisions.placing import (
     RETIRING,
     Claims,
@@ -21,6 +21,7 @@ from glowplug.core.decisions.placing import (
 )
 from glowplug.core.lifecycles import DRAINING
 from glowplug.core.state import Choices, Container, Function, NodeState, State
+from glowplug.model.gpu import format_request
 from glowplug.model.node import Gpu
 
 
@@ -102,7 +103,7 @@ def why_no_container(state: State, function: Function, found: Choices, at: float
         return Waiting(f"max_containers={limit}, one is still stopping", "max-containers", "it has stopped")
     claims = claims_before(state, function, at)
     if is_held_back(state, function, found, claims, at):
-        first = request_name(found.entries[0].request)
+        first = format_request(found.entries[0].request)
         hold_s = function.spec.gpu_fallback_after_s or 0.0
         text = f"holds out for {first} before a fallback is taken"
         return Waiting(text, "fallback-hold", f"{first} is free, or gpu_fallback_after={hold_s:g} s is over")
@@ -120,7 +121,7 @@ def why_no_gpu(state: State, function: Function, found: Choices, claims: Claims,
     entries = acceptable_entries(function, found, at)
     alone = find_offer(state, function, found, entries, Claims(), urgent=True)
     offer = find_offer(state, function, found, entries, claims, urgent=True)
-    asked = " or ".join(request_name(entry.request) for entry in entries)
+    asked = " or ".join(format_request(entry.request) for entry in entries)
     if offer is not None and offer.level < RETIRING:
         return Waiting(f"{asked}: {stopping_words(offer)}", "stopping", "it has stopped")
     if alone is not None and alone.level < RETIRING:
@@ -142,7 +143,7 @@ def why_claimed(claims: Claims, alone: Offer, asked: str) -> Waiting:
     for gpu in alone.gpus:
         larger = claims.collecting.get(gpu.uuid)
         if larger is not None:
-            request = request_name(larger.spec.gpu[0])
+            request = format_request(larger.spec.gpu[0])
             where, name = alone.node.node.id, larger.spec.name
             text = f"{asked}: what is free on {where} is being collected for {request} of {name}"
             return Waiting(text, "reserved-for-larger", f"{name} has run")

@@ -30,6 +30,8 @@ from glowplug.testing.simulated import MakeEvent, SimContainer
 
 RESEND_S = 4.0
 """How often a simulated client sends its unanswered inputs again."""
+CALM_RESEND_S = 300.0
+"""The same once nothing is lost any more."""
 PATIENCE_S = 4 * 3600.0
 """Virtual time after the last fault by which everything must have ended."""
 EVENTS_MOST = 60_000
@@ -311,7 +313,7 @@ class SimWorld:
                     self.send_inputs(client)
                 elif client.app_id in self.state.apps and not self.state.apps[client.app_id].stopping:
                     self.send_stop(client)
-        self.after(RESEND_S, self.resend)
+        self.after(CALM_RESEND_S if self.is_calm() else RESEND_S, self.resend)
 
     def cancel(self, client: SimClient, call: PlannedCall) -> None:
         client.cancelled.add(call.call_id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from glowplug.core.lifecycles import READY
 from glowplug.core.limits import Limits
 from glowplug.core.state import Choices, Container, Function
+from glowplug.model.function import FunctionSpec
+from glowplug.model.node import Node
 
 
 def wanted_containers(function: Function, limits: Limits) -> int:
@@ -68,6 +70,8 @@ def inputs_per_container(function: Function, limits: Limits) -> int:
     return max(at_once, int(limits.work_per_container_s / max(function.run_time_s, 1e-9)))
 
 
-def containers_per_node(cpus: float, limits: Limits) -> int:
-    """How many containers of one CPU function a node takes."""
-    return max(limits.containers_per_node_least, int(cpus * limits.containers_per_cpu))
+def cpu_containers(spec: FunctionSpec, node: Node, nodes: int, limits: Limits) -> int:
+    """How many containers of a function without GPUs a node takes: by its CPUs, and its share of what
+    min_containers promises in any case."""
+    by_cpus = max(limits.containers_per_node_least, int(node.cpus * limits.containers_per_cpu))
+    return max(by_cpus, -(-spec.min_containers // nodes))

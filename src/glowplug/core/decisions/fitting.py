@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from glowplug.core.decisions.autoscaling import containers_per_node
+from glowplug.core.decisions.autoscaling import cpu_containers
 from glowplug.core.state import Choices, Entry, Kind, NodeState, State
 from glowplug.model import catalog
 from glowplug.model.function import FunctionSpec
-from glowplug.model.gpu import ANY, GpuRequest
+from glowplug.model.gpu import ANY, GpuRequest, format_request
 from glowplug.model.node import Gpu
 
 
@@ -37,14 +37,6 @@ def kind_name(kind: Kind) -> str:
     return catalog.variant_name(type, memory_gb)
 
 
-def request_name(request: GpuRequest) -> str:
-    name = request.type
-    if request.memory_gb:
-        name += f"-{request.memory_gb}GB"
-    name += "!" * request.exact + "+" * request.or_successor
-    return f"{name}:{request.count}" if request.count > 1 else name
-
-
 def price_of(gpu: Gpu) -> float:
     """US dollars an hour: the operator's own price, else the list's."""
     return gpu.price_usd_per_hour or catalog.price_usd_per_hour(gpu.type, gpu.memory_gb, gpu.is_slice)
@@ -55,7 +47,7 @@ def choices(state: State, spec: FunctionSpec) -> Choices:
     nodes = [node for node in state.nodes.values() if label_problem(state, node, spec) is None]
     node_ids = tuple(node.node.id for node in nodes)
     if not spec.gpu:
-        most = sum(containers_per_node(node.node.cpus, state.limits) for node in nodes)
+        most = sum(cpu_containers(spec, node.node, len(nodes), state.limits) for node in nodes)
         return Choices(state.fleet_version, node_ids, (), (), most)
     counts = [count_kinds(node) for node in nodes]
     prices = kind_prices(nodes)
@@ -108,20 +100,22 @@ def _tiers(*groups: Iterable[Kind]) -> tuple[tuple[Kind, ...], ...]:
 
 def substitute(request: GpuRequest, gpu_map: Mapping[str, str]) -> tuple[GpuRequest, str]:
     """The request after the user's own ``--gpu-map``, and what to tell about it."""
-    if request.exact or not gpu_map:
+    if request.exact:
         return request, ""
-    for name in (
-        f"{request.type}-{request.memory_gb}GB",
-        catalog.variant_name(request.type, request.memory_gb),
-        request.type,
-    ):
+    for name in map_names(request):
         target = gpu_map.get(name)
         if target is not None:
             type, memory_gb = parse_variant(target)
             mapped = GpuRequest(type=type, count=request.count, memory_gb=memory_gb)
-            served = f"{request_name(request)} is served by {request_name(mapped)}"
+            served = f"{format_request(request)} is served by {format_request(mapped)}"
             return mapped, f"{served}, as --gpu-map {name}={target} says"
     return request, ""
+
+
+def map_names(request: GpuRequest) -> list[str]:
+    """The names a ``--gpu-map`` may know a request by: with its memory, the usual one if it names none."""
+    memory_gb = request.memory_gb or catalog.default_memory_gb(request.type)
+    return [f"{request.type}-{memory_gb}GB", request.type] if memory_gb else [request.type]
 
 
 def parse_variant(text: str) -> tuple[str, int | None]:
@@ -136,7 +130,7 @@ def partial_notice(request: GpuRequest, tiers: Sequence[Sequence[Kind]]) -> str:
     if request.memory_gb is None or tiers[0][0][1] == request.memory_gb or request.or_successor:
         return ""
     return (
-        f"{request_name(request)} asks for a MIG slice and no machine has one: a whole "
+        f"{format_request(request)} asks for a MIG slice and no machine has one: a whole "
         f"{kind_name(tiers[0][0])} serves it (glowplug doctor prints how to make slices)"
     )
 
@@ -199,7 +193,7 @@ def label_message(state: State, spec: FunctionSpec) -> str:
 
 def gpu_message(state: State, spec: FunctionSpec, found: Choices) -> str:
     nodes = [state.nodes[node_id] for node_id in found.node_ids]
-    asked = ", ".join(request_name(request) for request in spec.gpu)
+    asked = ", ".join(format_request(request) for request in spec.gpu)
     has = fleet_text(nodes)
     reasons = "; ".join(found.skipped)
     return (
@@ -219,7 +213,7 @@ def way_out(spec: FunctionSpec, nodes: Sequence[NodeState]) -> str:
             continue
         fitting = substitutes(request, nodes)
         if fitting:
-            source = catalog.variant_name(request.type, request.memory_gb)
+            source = format_request(GpuRequest(request.type, memory_gb=request.memory_gb))
             return f" To run it on what is here: --gpu-map {source}={kind_name(fitting[0])}"
     return " Ask for a type and count one machine has (glowplug gpus lists them)"
 
@@ -241,8 +235,8 @@ def why_unsatisfiable(request: GpuRequest, mapped: GpuRequest, counts: Sequence[
     prices = {kind: 0.0 for on_node in counts for kind in on_node}
     kinds = [kind for tier in tiers_of(mapped, prices) for kind in tier]
     most = max((on_node.get(kind, 0) for on_node in counts for kind in kinds), default=0)
-    name = request_name(mapped)
-    via = f" ({request_name(request)} is mapped to it)" if mapped is not request else ""
+    name = format_request(mapped)
+    via = f" ({format_request(request)} is mapped to it)" if mapped is not request else ""
     if most:
         return f"no machine has {mapped.count} {name.partition(':')[0]}{via}, the most on one is {most}"
     return f"no machine has a {name.partition(':')[0]}{via}" if mapped.type != ANY else "no machine has a GPU"

@@ -8,10 +8,10 @@ changes, so there is no reservation that could be out of date.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from glowplug.core.decisions.autoscaling import containers_per_node, missing_containers
+from glowplug.core.decisions.autoscaling import cpu_containers, missing_containers
 from glowplug.core.lifecycles import DRAINING, READY, STARTING
 from glowplug.core.limits import Limits
 from glowplug.core.state import Choices, Container, Entry, Function, Kind, NodeState, State
@@ -43,10 +43,15 @@ class Offer:
     """Whose GPUs they are now."""
 
 
-def priority(function: Function) -> tuple[bool, bool, float, int]:
+def in_turn(state: State) -> list[Function]:
+    """Everything that waits, in the order it is looked at; of equals, who began to wait first."""
+    return sorted(state.waiting.values(), key=priority)
+
+
+def priority(function: Function) -> tuple[bool, bool, float]:
     """Waiting inputs before promises, who holds nothing before who holds something, then who waits
     longest."""
-    return not function.queued, function.holds_any, function.waiting_since or 0.0, function.number
+    return not function.queued, function.holds_any, function.waiting_since or 0.0
 
 
 def is_aged(function: Function, at: float, limits: Limits) -> bool:
@@ -64,7 +69,7 @@ def claim(claims: Claims, function: Function, offer: Offer, aged: bool) -> None:
 def claims_before(state: State, function: Function, at: float) -> Claims:
     """What those of higher priority would claim if everything that waits were looked at now."""
     claims = Claims()
-    for other in sorted(state.waiting.values(), key=priority):
+    for other in in_turn(state):
         if other is function:
             break
         found = other.choices
@@ -91,15 +96,10 @@ def node_for_cpu(state: State, function: Function, found: Choices) -> NodeState 
         if node.draining:
             continue
         held = sum(container.function is function for container in node.containers.values())
-        room = cpu_room(function, node, len(found.node_ids), state.limits) - held
+        room = cpu_containers(function.spec, node.node, len(found.node_ids), state.limits) - held
         if room > most:
             best, most = node, room
     return best
-
-
-def cpu_room(function: Function, node: NodeState, nodes: int, limits: Limits) -> int:
-    """Containers of a CPU function on a node: by its CPUs, and what min_containers asks for in any case."""
-    return max(containers_per_node(node.node.cpus, limits), -(-function.spec.min_containers // nodes))
 
 
 def find_offer(
@@ -116,11 +116,11 @@ def find_offer(
     others make room.
     """
     usable = usable_gpus(function, claims, state.limits)
+    entries = [leave_to_explicit(state, function, entry) for entry in entries]
     deepest = EVICTABLE if urgent else COMING
     for entry in entries:
         for tier in entry.tiers:
-            kinds = [kind for kind in tier if not kept_for_explicit(state, function, entry, kind)]
-            offer = best_in_tier(state, found, entry, kinds, usable, deepest)
+            offer = best_in_tier(state, found, entry, tier, usable, deepest)
             if offer is not None:
                 return offer
     if not urgent:
@@ -150,16 +150,21 @@ def usable_gpus(function: Function, claims: Claims, limits: Limits) -> Usable:
     return lambda gpu: gpu.uuid not in firm and gpu.uuid not in collecting
 
 
-def kept_for_explicit(state: State, function: Function, entry: Entry, kind: Kind) -> bool:
-    """A larger card serves a request without memory only while no request for exactly that size waits."""
-    if entry.request.memory_gb is not None or kind in entry.tiers[0] or kind[0] != entry.request.type:
-        return False
-    return any(
-        request.type == kind[0] and request.memory_gb == kind[1]
+def leave_to_explicit(state: State, function: Function, entry: Entry) -> Entry:
+    """The entry without larger cards than it means, where a request for exactly such a card waits: "A100"
+    may be served by 80 GB, but not before an "A100-80GB". Who has waited too long asks nobody."""
+    request = entry.request
+    if request.memory_gb is not None or len(entry.tiers) == 1 or is_aged(function, state.now, state.limits):
+        return entry
+    asked_for = {
+        (other_request.type, other_request.memory_gb)
         for other in state.waiting.values()
         if other is not function
-        for request in other.spec.gpu
-    )
+        for other_request in other.spec.gpu
+        if other_request.type == request.type
+    }
+    tiers = (tuple(kind for kind in tier if kind[:2] not in asked_for) for tier in entry.tiers[1:])
+    return replace(entry, tiers=(entry.tiers[0], *(tier for tier in tiers if tier)))
 
 
 def best_in_tier(

@@ -94,12 +94,10 @@ def look_at_idle(state: State, container: Container, at: float, out: list[Comman
     if due > at:
         state.wake(container, due)
         return
-    window_s = function.spec.scaledown_window_s
+    # One that min_containers or buffer_containers keep is looked at again when they no longer do.
     if function.live > wanted_containers(function, state.limits):
-        stop(state, container, state.limits.stop_grace_s, f"idle for {window_s:g} s", out)
-    else:
-        # Kept by a promise; whether that still holds is seen later.
-        state.wake(container, at + max(window_s, state.limits.idle_recheck_s))
+        reason = f"idle for {function.spec.scaledown_window_s:g} s"
+        stop(state, container, state.limits.stop_grace_s, reason, out)
 
 
 def look_at_function(state: State, function: Function, at: float, out: list[Command]) -> None:

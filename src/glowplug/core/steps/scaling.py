@@ -13,9 +13,9 @@ from glowplug.core.decisions.placing import (
     acceptable_entries,
     claim,
     find_offer,
+    in_turn,
     is_aged,
     node_for_cpu,
-    priority,
 )
 from glowplug.core.state import Choices, Function, State
 from glowplug.core.steps.containers import forget_app_if_over, retire, start, stop
@@ -62,10 +62,12 @@ def scale(state: State, function: Function, at: float, out: list[Command]) -> bo
         return False
     found = current_choices(state, function, out)
     missing = missing_containers(function, found, state.limits)
-    if not function.spec.gpu:
+    if missing > 0 and not function.spec.gpu:
         missing = start_on_cpus(state, function, found, missing, at, out)
     if missing <= 0:
         stop_waiting(state, function)
+        if missing < 0:
+            let_idle_go(state, function)
         return False
     is_new = function.spec.id not in state.waiting
     if is_new:
@@ -82,6 +84,12 @@ def scale(state: State, function: Function, at: float, out: list[Command]) -> bo
         stop_waiting(state, function)
         return False
     return is_new or (bool(function.queued) and not function.looked_urgent)
+
+
+def let_idle_go(state: State, function: Function) -> None:
+    """It has more than it should: idle ones that were kept go when their window is over."""
+    for container in function.idle.values():
+        state.wake(container, container.idle_since + function.spec.scaledown_window_s)
 
 
 def start_on_cpus(
@@ -125,7 +133,7 @@ def reason_to_start(function: Function) -> str:
 def place_waiting(state: State, at: float, out: list[Command]) -> None:
     """One look at everything that waits for GPUs."""
     claims = Claims()
-    for function in sorted(state.waiting.values(), key=priority):
+    for function in in_turn(state):
         if function.spec.gpu and function.spec.id in state.waiting:
             place(state, function, claims, at, out)
 
