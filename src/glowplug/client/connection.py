@@ -8,17 +8,19 @@ waits, a slow ticking thread reads what arrives, so that log lines appear while 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.wire.codec import FrameError, frame
 from glowplug.wire.payload import Payload
 from glowplug.wire.receive import MAX_FDS, FrameReceiver
+
+if TYPE_CHECKING:
+    import asyncio
 
 IDLE_READ_S = 0.1
 
@@ -147,6 +149,8 @@ class Connection:
 
     async def wait_async(self, waiter: Waiter) -> None:
         """Like ``wait``, on the running event loop, which reads while it waits."""
+        import asyncio  # synchronous programs never pay for it
+
         loop = asyncio.get_running_loop()
         waiter.future = loop.create_future()
         waiter.loop = loop
