@@ -73,7 +73,7 @@ class LocalContainer:
             self._their_pipes.append(theirs)
             self._written.register(ours, select.POLLIN)
             loop.add_reader(ours, self._read_pipe, name)
-        self.data = FrameStream(loop, data, outbox, self._on_data, self._on_closed)
+        self.data = FrameStream(loop, data, outbox, self._on_calls, self._on_closed)
         self.control = FrameStream(loop, control, outbox, self._on_control, self._on_closed)
 
     # starting
@@ -145,7 +145,7 @@ class LocalContainer:
 
     # what it says
 
-    def _on_data(self, message: Any, fds: list[int]) -> None:
+    def _on_calls(self, message: Any, fds: list[int]) -> None:
         if message[0] == messages.OUTPUTS:
             self.drain_output()
             outputs = []
