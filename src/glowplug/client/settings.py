@@ -64,6 +64,11 @@ def read_settings(environ: dict[str, str] | None = None) -> Settings:
             f"GLOWPLUG_SERVER={server!r}: servers on other machines are not carried out yet; "
             "unset it to use the local server of this user."
         )
+    backend = env.get("GLOWPLUG_BACKEND", "").strip()
+    if backend not in ("", "local"):
+        raise errors.InvalidError(
+            f"GLOWPLUG_BACKEND={backend!r}: only `local` is carried out yet; unset it to use this machine."
+        )
     file = read_config(env)
     config = {"GLOWPLUG_GPUS": file.gpus, "GLOWPLUG_SANDBOX": file.sandbox}
     config.update((name, env[name].strip()) for name in SERVER_CONFIG_VARIABLES if env.get(name, "").strip())

@@ -93,3 +93,9 @@ assert catalog.any_eligible("FOO-X99", 48)
 assert catalog.type_from_driver_name("NVIDIA Foo X99") == "FOO-X99"
 """
     subprocess.run([sys.executable, "-c", program], check=True, env={**environ, "PYTHONPATH": ":".join(sys.path)})
+
+
+@pytest.mark.parametrize("variable", ["GLOWPLUG_BACKEND", "GLOWPLUG_SERVER"])
+def test_a_server_we_cannot_be_is_refused(variable, environ):
+    with pytest.raises(errors.InvalidError, match=f"{variable}='ray'.*unset it"):
+        read_settings({**environ, variable: "ray"})
