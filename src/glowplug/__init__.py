@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from glowplug.model.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from glowplug.client.context import current_function_call_id as current_function_call_id

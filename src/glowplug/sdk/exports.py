@@ -10,7 +10,7 @@ import importlib
 import sys
 from typing import Any
 
-from glowplug import __version__
+from glowplug.model.version import __version__
 from glowplug.sdk.notyet import missing
 
 PUBLIC = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-import glowplug
+from glowplug.model.version import __version__
 from glowplug.server.http.route import Route
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def show_status(server: Server, request: Request, body: None) -> Status:
     settings = server.settings
     return Status(
         pid=os.getpid(),
-        version=glowplug.__version__,
+        version=__version__,
         build_id=server.build_id,
         started_at=server.started_at,
         uptime_s=time.time() - server.started_at,
