@@ -44,7 +44,7 @@ def entrypoint_command(target: LocalEntrypoint[..., Any] | Function[..., Any, An
     raw_f = target.plain if isinstance(target, Function) else target.raw_f
     if isinstance(target, Function) and target.is_generator:
         raise InvalidError(
-            f"{target.name} is a generator function and cannot be run by itself. Write a local entrypoint that "
+            f"{target.name} is a generator function and cannot be run alone. Write a local entrypoint that "
             f"loops over {target.name}.remote_gen(...)."
         )
     signature = inspect.signature(raw_f)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from glowplug import __version__
 from glowplug.model.errors import NotCarriedOutWarning
+from glowplug.model.version import __version__
 from glowplug.sdk.notices import warn
 
 
@@ -17,10 +17,11 @@ class not_yet:
         self._name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = f"{owner.__name__}.{name}"
+        self._name = name
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        raise AttributeError(missing(self._name, self._why))
+        kind = (owner or type(instance)).__name__
+        raise AttributeError(missing(f"{kind}.{self._name}", self._why))
 
 
 def missing(name: str, why: str) -> str:

@@ -91,8 +91,8 @@ def find_environment() -> dict[str, Any]:
         "base_prefix": sys.base_prefix,
         "sys_path": [os.path.abspath(path) if path else os.getcwd() for path in sys.path],
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        # Where its interpreter finds native libraries; nothing else of this process's environment.
-        "env": {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if os.environ.get(name)},
+        # Where its interpreter finds native libraries and modules; nothing else of this process's environment.
+        "env": {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if os.environ.get(name)},
     }
 
 

@@ -49,7 +49,9 @@ class Pending:
     def answer(self, status: str, payload: Any = None, error: str = "", message: str = "") -> None:
         if self in self.client.pending:
             self.client.pending.remove(self)
-        self.call.accept(self.input_id, status, payload, error, message)
+        answer = (self.input_id, status, payload, error, message)
+        self.client.answers.setdefault(self.call.call_id, []).append(answer)
+        self.call.accept(*answer)
 
 
 class FakeClient:
@@ -67,6 +69,7 @@ class FakeClient:
         self.specs: list[AppSpec] = []
         self.runs: list[Run] = []
         self.kept: dict[str, Call] = {}
+        self.answers: dict[str, list[Any]] = {}
         self.sinks: list[LogSink] = []
         self.lines: list[Any] = []
         self.refuse: BaseException | None = None
@@ -86,7 +89,12 @@ class FakeClient:
     def attach_call(self, call_id: str, run: Run) -> Call:
         if call_id not in self.kept:
             raise errors.NotFoundError(f"there is no call {call_id}")
-        return self.kept[call_id]
+        call = Call(run, "", call_id)
+        call.answered = set()
+        call._added = self.kept[call_id].added
+        for answer in self.answers.get(call_id, ()):
+            call.accept(*answer)
+        return call
 
     def join_app(self, app_id: str, function_ids: dict[str, str], sink: LogSink) -> Run:
         return Run(self, app_id, None, function_ids, sink)  # type: ignore[arg-type]
@@ -102,6 +110,8 @@ class FakeClient:
         self.messages.append(message)
         if message[0] == messages.CANCEL_CALL:
             self.cancelled.append(message[1])
+            for pending in [each for each in self.pending if each.call.call_id == message[1]]:
+                pending.answer("error", error="InputCancellation", message="cancelled")
         elif message[0] == messages.INPUTS:
             self._take_inputs(message[1], message[2], message[-1], payloads)
 
