@@ -220,7 +220,7 @@ class ThreadFeed(GatheringFeed):
             self._waiting_for_room = False
 
 
-class TaskFeed(GatheringFeed):
+class AsyncFeed(GatheringFeed):
     """An asynchronous iterator, pulled by a task of the caller's event loop."""
 
     def __init__(
@@ -272,7 +272,7 @@ def open_feed(
     """The feed for the arguments of a map; ``unpacked``: one iterator of argument tuples (starmap)."""
     in_memory = all(type(iterator) in IN_MEMORY for iterator in iterators)
     if not in_memory and any(hasattr(iterator, "__aiter__") for iterator in iterators):
-        return TaskFeed(call, kwargs, what, _async_rows(iterators, unpacked))
+        return AsyncFeed(call, kwargs, what, _async_rows(iterators, unpacked))
     feed = InMemoryFeed if in_memory else ThreadFeed
     return feed(call, kwargs, what, _rows(iterators, unpacked))
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 from glowplug.client.session import Call, Output, Run
-from glowplug.sdk.feeding import Feed, TaskFeed, open_feed
+from glowplug.sdk.feeding import AsyncFeed, Feed, open_feed
 from glowplug.sdk.results import exception_of, value_of
 
 Open = Callable[[Call], Feed]
@@ -104,7 +104,7 @@ async def results_async(
                 collector.take(await call.next_async())
                 while ready:
                     yield ready.popleft()
-            elif isinstance(feed, TaskFeed):
+            elif isinstance(feed, AsyncFeed):
                 await feed.wait_async()
             else:
                 await asyncio.get_running_loop().run_in_executor(None, feed.wait)

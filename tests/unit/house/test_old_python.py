@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 LAYERS = ("model", "wire", "client", "sdk", "container")
+# The command line's part of the sdk needs click; the alias of modal takes modal's place when it is imported.
+ELSEWHERE = {"sdk/entrypoint.py", "sdk/alias/modal.py"}
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,7 @@ def test_every_module_imports(python39: str, tmp_path: Path):
         for layer in LAYERS
         for path in sorted((ROOT / "src" / "glowplug" / layer).rglob("*.py"))
         if path.name != "__main__.py"
+        and path.relative_to(ROOT / "src" / "glowplug").as_posix() not in ELSEWHERE
     ]
     (tmp_path / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
     script = (
