@@ -19,6 +19,7 @@ from typing import Any
 
 PROBE_DEADLINE_S = 5.0
 _CUDA_NOT_INITIALIZED = 3
+_NVML_SUCCESS, _NVML_UNINITIALIZED = 0, 1
 
 
 def import_module_watched(name: str, source: dict[str, Any]) -> list[str]:
@@ -48,6 +49,8 @@ def why_not_forkable(started_threads: list[str], own_fds: set[int]) -> str:
         return f"its import leaves the thread {others[0].name!r} running{line}"
     if cuda_initialized():
         return "its import initialises CUDA; move that into a function"
+    if not release_nvml():
+        return "its import initialises NVML; move nvmlInit() into a function"
     sockets = [fd for fd in _open_sockets() if fd not in own_fds]
     if sockets:
         return f"its import leaves {len(sockets)} socket(s) open"
@@ -67,6 +70,23 @@ def cuda_initialized() -> bool:
         return False
     count = ctypes.c_int()
     return libcuda.cuDeviceGetCount(ctypes.byref(count)) != _CUDA_NOT_INITIALIZED
+
+
+def release_nvml() -> bool:
+    """Close NVML where a question like ``torch.cuda.is_available()`` has opened it; False when the module
+    itself did. It holds every card that it has seen open, and a fork would see those instead of its own."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1", mode=os.RTLD_NOLOAD)
+    except OSError:
+        return True
+    count = ctypes.c_uint()
+    if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == _NVML_UNINITIALIZED:
+        return True
+    if getattr(sys.modules.get("pynvml"), "_nvmlLib_refcount", 0) > 0:
+        return False
+    while nvml.nvmlShutdown() == _NVML_SUCCESS:
+        pass
+    return True
 
 
 def _open_sockets() -> list[int]:

@@ -65,7 +65,10 @@ class Zygote:
                 isolation.die_with_parent(signal.SIGKILL)
             self.stream.sock.close()
             self.stream = FrameSocket(socket.socket(fileno=fd))
-            self.stream.send(self.import_module(request))
+            verdict = self.import_module(request)
+            self.stream.send(verdict)
+            if verdict["op"] == "unforkable":
+                os._exit(0)  # what its import took, memory of a card perhaps, is for containers
             gc.collect()
             self.serve()
         except BaseException as error:

@@ -193,7 +193,8 @@ class LocalBackend:
         self, function: FunctionSpec, environment: dict[str, Any], source: dict[str, Any]
     ) -> tuple[Zygote, Zygote | None, RootPlan]:
         volumes = [self._mount(volume) for volume in function.definition.get("volumes", ())]
-        plan = sandbox.make_root_plan(environment, source, volumes, sandbox.gpu_device_paths(), self._runtime)
+        devices = [] if self._inventory.virtual else sandbox.gpu_device_paths()
+        plan = sandbox.make_root_plan(environment, source, volumes, devices, self._runtime)
         base = self._node_environment.base(environment, self._alias_directory, self._runtime)
         sys_path = [self._alias_directory, *environment["sys_path"]]
         digest = _digest([environment["executable"], sys_path, base])
@@ -203,7 +204,15 @@ class LocalBackend:
         definition = function.definition
         if definition.get("serialized"):
             return plain, None, plan
-        variables = {**base, **definition.get("env", {}), **_container_names()}
+        variables = {
+            **base,
+            **definition.get("env", {}),
+            **_container_names(),
+            # A question at import time ("cuda" if torch.cuda.is_available() else "cpu") is answered as in the
+            # container.
+            **({} if function.gpu and not self._inventory.virtual else {"CUDA_VISIBLE_DEVICES": ""}),
+            **self._node_environment.container_env,
+        }
         key = (definition["module"], digest, plan.digest, source.get("digest", ""), _digest(variables))
         return plain, self._zygotes.importing(key, plain, definition["module"], source, variables), plan
 

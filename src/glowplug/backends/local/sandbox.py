@@ -185,6 +185,9 @@ PASSED_VARIABLES = (
     "REQUESTS_CA_BUNDLE",
 )
 PASSED_PREFIXES = ("LC_",)
+SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRAMS = "glowplug/container/bin"
+"""In the runtime: a `python` for interpreters that come without one beside them, as Debian's does."""
 CLIENT_VARIABLES = ("LD_LIBRARY_PATH",)
 """Of the client's own environment, where the container uses the client's interpreter."""
 NODE_PREFIXES = ("NCCL_", "NVSHMEM_", "TORCH_SYMM_MEM_")
@@ -216,16 +219,25 @@ class NodeEnvironment:
     def base(self, environment: dict[str, Any], alias_directory: str, runtime: str) -> dict[str, str]:
         """What an interpreter of this app needs, before anything of its functions."""
         client = environment.get("env", {})
+        # What a function starts finds its interpreter, `modal` and Glowplug, and the modules it finds itself.
+        programs = [
+            os.path.dirname(environment["executable"]),
+            os.path.join(runtime, PROGRAMS),
+            SYSTEM_PROGRAMS,
+        ]
+        modules = [alias_directory, runtime, client.get("PYTHONPATH", "")]
         return {
             **self.passed,
             **{name: client[name] for name in CLIENT_VARIABLES if name in client},
             "HOME": HOME,
             "USER": "root",
-            "PATH": os.path.dirname(environment["executable"])
-            + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": os.pathsep.join(programs),
+            "GLOWPLUG_PYTHON": environment["executable"],
             "PYTHONUNBUFFERED": "1",
-            # Children of the function find `modal` and Glowplug too.
-            "PYTHONPATH": os.pathsep.join([alias_directory, runtime]),
+            "PYTHONPATH": os.pathsep.join(filter(None, modules)),
+            # torch.cuda.is_available() then asks the driver without initialising CUDA, after which no process
+            # can be forked: neither a zygote nor what a training starts.
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             **self.container_env,
         }
 

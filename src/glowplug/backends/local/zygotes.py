@@ -65,6 +65,8 @@ class Zygote:
         self.stream.send(request, [_Descriptor(child.theirs.detach())])
 
     def end(self) -> None:
+        if self.state == "unforkable":
+            self._on_dead(self)
         self.stream.close()
         if self.process is not None:
             self.process.kill()
@@ -82,6 +84,8 @@ class Zygote:
             self._tell()
 
     def _on_closed(self) -> None:
+        if self.state == "unforkable":
+            return  # it has ended itself; its verdict stays
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()
@@ -169,7 +173,11 @@ class ZygotePool:
 
         zygote = Zygote(self._loop, self._outbox, "/".join(key), forget)
         self._zygotes[key] = zygote
-        idle = [each for each, old in self._zygotes.items() if old.process is None and old.state == "ready"]
+        idle = [
+            each
+            for each, old in self._zygotes.items()
+            if old.process is None and old.state in ("ready", "unforkable")
+        ]
         while len(self._zygotes) > ZYGOTE_LIMIT and idle:
             self._zygotes[idle.pop(0)].end()
         return zygote
