@@ -64,7 +64,7 @@ def test_every_state(run, golden):
     cards[7] = Gpu(
         "GPU-7", "FOO-X99", 0, 7, healthy=False, unhealthy_reason="NVML cannot reach it (GPU is lost)"
     )
-    holder = {"app": "train", "function": "fit", "container": "ct-1-7"}
+    holder = {"app": "train", "function": "fit", "container_id": "ct-1-7", "user": "ann"}
     node = {**wire("REAL 7× H100, 1× FOO-X99", Node("dgx", tuple(cards), {}, 1.0), held={"GPU-0": holder})}
     node["nodes"][0]["draining"] = True
     golden("cli/gpus_states.txt", run(shown=node)[1])

@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 from typing import IO
 
+from glowplug.assembly.fleet import make_inventory
 from glowplug.backends.local.backend import LocalBackend
-from glowplug.backends.local.inventory import GpuLocks, Inventory
-from glowplug.client.config import TYPES_VARIABLE, declare_types, read_config
+from glowplug.backends.local.inventory import GpuLocks
+from glowplug.client.config import TYPES_VARIABLE, read_config
 from glowplug.client.launch import connect
 from glowplug.client.settings import Settings, make_private_directory, read_settings
 from glowplug.model import errors
@@ -79,11 +80,8 @@ async def _serve(settings: Settings, ready_fd: int) -> None:
     loop = asyncio.get_running_loop()
     outbox = Outbox()
     config = read_config()
-    declare_types()
     locks = GpuLocks(settings.home)
-    inventory = Inventory.from_settings(
-        settings.config.get("GLOWPLUG_GPUS"), node_labels=config.labels, prices=config.prices, locks=locks
-    )
+    inventory = make_inventory(settings, locks)
     types = config.types_text()
     backend = LocalBackend(
         inventory,

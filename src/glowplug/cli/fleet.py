@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
+from glowplug.client.http import UnixConnection
 from glowplug.client.settings import Settings, read_settings
 
 ANSWER_TIMEOUT_S = 10.0
@@ -28,7 +28,7 @@ def load_fleet(settings: Settings | None = None) -> dict[str, Any]:
 
 def ask_server(socket_path: Path, path: str) -> dict[str, Any] | None:
     """The server's JSON answer; None when no server runs there or it does not know ``path``."""
-    connection = _UnixConnection(socket_path)
+    connection = UnixConnection(socket_path, ANSWER_TIMEOUT_S)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -41,26 +41,10 @@ def ask_server(socket_path: Path, path: str) -> dict[str, Any] | None:
 
 
 def read_inventory(settings: Settings) -> dict[str, Any]:
-    from glowplug.backends.local.inventory import GpuLocks, Inventory
+    from glowplug.assembly.fleet import looked_at
 
-    locks = GpuLocks(settings.home)
-    inventory = Inventory.from_settings(settings.config.get("GLOWPLUG_GPUS"), locks=locks)
-    try:
+    with looked_at(settings) as inventory:
         nodes = [node.to_wire() for node in inventory.nodes()]
         for node in nodes:
             node["gpus"] = [{**gpu, "held_by": None} for gpu in node["gpus"]]
         return {"banner": inventory.banner(), "nodes": nodes}
-    finally:
-        inventory.close()
-        locks.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, socket_path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER_TIMEOUT_S)
-        self._socket_path = str(socket_path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ANSWER_TIMEOUT_S)
-        self.sock.connect(self._socket_path)

@@ -157,7 +157,7 @@ def _state(gpu: dict[str, Any]) -> tuple[str, str]:
 def _holder(holder: dict[str, str] | str) -> str:
     if isinstance(holder, str):
         return holder
-    return f"{holder['app']}.{holder['function']} ({holder['container']})"
+    return f"{holder['app']}.{holder['function']} ({holder['container_id']})"
 
 
 def _foreign(use: dict[str, Any]) -> str:
