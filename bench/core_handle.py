@@ -114,7 +114,9 @@ def map_of(fleet: Fleet, inputs: int, batch: int) -> dict[str, float]:
 def measure(name: str, run: Callable[[], dict[str, float]]) -> None:
     rounds = [run() for _ in range(ROUNDS)]
     for what in rounds[0]:
-        print(f"{statistics.median(result.get(what, 0.0) for result in rounds) * 1e6:8.2f} µs  {name}: {what}")
+        print(
+            f"{statistics.median(result.get(what, 0.0) for result in rounds) * 1e6:8.2f} µs  {name}: {what}"
+        )
 
 
 def warm(fleet: Fleet) -> Fleet:
