@@ -15,6 +15,7 @@ from glowplug.model.errors import InvalidError, NotCarriedOutWarning
 from glowplug.model.gpu_map import parse_gpu_map
 from glowplug.sdk.notices import warn
 from glowplug.sdk.output import QuietSink, choose_sink
+from glowplug.sdk.source import adopt_main
 from glowplug.sdk.spec import app_spec
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ def start(
         app.running = running = Running(app, None)  # type: ignore[arg-type]  (taken; filled below)
     try:
         _warn_of_images(app)
-        substitutes = {**_gpu_map_here(), **defaults.gpu_map, **(gpu_map or {})}
+        if any(function.module == "__main__" for function in app.registered_functions.values()):
+            adopt_main()
+        substitutes = {**gpu_map_here(), **defaults.gpu_map, **(gpu_map or {})}
         spec = app_spec(app, substitutes, detach or defaults.detach)
         client = client or _shared_client()
         if defaults.without_gpu:
@@ -185,7 +188,7 @@ def _warn_of_images(app: App) -> None:
         warn(f"image= is not carried out yet: {some} of {app.label} {verb} {where}", NotCarriedOutWarning)
 
 
-def _gpu_map_here() -> dict[str, str]:
+def gpu_map_here() -> dict[str, str]:
     """Of the operator's file, then of the environment, which wins."""
     configured = [f"{wanted}={given}" for wanted, given in read_config().gpu_map.items()]
     return parse_gpu_map([*configured, os.environ.get("GLOWPLUG_GPU_MAP", "")])

@@ -46,6 +46,14 @@ def module_name(module: str) -> str:
     return os.path.splitext(os.path.basename(path))[0] if path else "__main__"
 
 
+def adopt_main() -> None:
+    """Make the running program importable under its own name too, so that results whose classes it defines
+    come back as these classes, instead of running it once more."""
+    main = sys.modules.get("__main__")
+    if getattr(main, "__file__", None):
+        sys.modules.setdefault(module_name("__main__"), main)  # type: ignore[arg-type]
+
+
 def is_importable(module: str) -> bool:
     """Whether a container can import ``module``: not what was typed into a notebook or an interpreter."""
     loaded = sys.modules.get(module)

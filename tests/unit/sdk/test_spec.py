@@ -205,6 +205,26 @@ def test_a_program_is_addressed_by_its_stem(tmp_path):
     ]
 
 
+def test_a_program_is_also_a_module_while_its_app_runs(tmp_path):
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(
+            """
+            import pickle, sys
+            import glowplug
+            from unit.sdk.fake_client import FakeClient
+            print("executed")
+            app = glowplug.App()
+            class Mine: ...
+            @app.function()
+            def f(): ...
+            with app.run(client=FakeClient(app)):
+                assert pickle.loads(b"cscript\\nMine\\n.") is Mine
+            """
+        )
+    )
+    assert run_program("script.py", cwd=str(tmp_path)) == "executed\n"
+
+
 def test_a_module_of_a_package_keeps_its_dotted_name(tmp_path):
     package = tmp_path / "package" / "sub"
     package.mkdir(parents=True)
