@@ -5,6 +5,7 @@ one server a document:
 
     ```python title=hello.py        a file of that name for later commands; run by itself if none names it
     ```python                       a script of its own, run with python
+    ```toml title=config.toml       any language with a title: a file for the commands after it
     ```console                      lines after "$ " are commands, which succeed; the lines below each are its
                                     output, in order, where … stands for anything and missing lines are fine
     ```console exit=1               the last command of the block fails with this status
@@ -138,12 +139,15 @@ def _follow(document: str, found: list[Block], reader: Reader) -> None:
         where = f"{document}:{block.line}"
         if block.language == "python":
             compile(block.body, where, "exec")
-        if block.language not in RUNNABLE or "no-run" in block.options:
+        if "no-run" in block.options:
+            continue
+        if block.language not in RUNNABLE:
+            if "title" in block.options:
+                _save(reader, block.options["title"], block.body)
             continue
         if block.language == "python":
             name = block.options.get("title", "example.py")
-            (reader.directory / name).parent.mkdir(parents=True, exist_ok=True)
-            (reader.directory / name).write_text(block.body)
+            _save(reader, name, block.body)
             if name not in scripts:
                 block = Block("console", f"$ python {name}", block.line)
             elif name not in commanded:
@@ -159,6 +163,11 @@ def _follow(document: str, found: list[Block], reader: Reader) -> None:
             assert status == wanted, f"exit status {status}, not {wanted}\n{said}"
             missing = missing_line(command.expected, output)
             assert missing is None, f"no line like {missing!r}, or too late\n{said}"
+
+
+def _save(reader: Reader, name: str, body: str) -> None:
+    (reader.directory / name).parent.mkdir(parents=True, exist_ok=True)
+    (reader.directory / name).write_text(body)
 
 
 def _documents() -> list[Path]:

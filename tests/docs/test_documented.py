@@ -6,9 +6,11 @@ import importlib.util
 import re
 from pathlib import Path
 
+from glowplug.cli.main import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 # Between our own processes; nothing a user sets or reads.
-INTERNAL: set[str] = set()
+INTERNAL = {"GLOWPLUG_DECLARED_TYPES"}
 
 
 def test_every_variable_is_documented():
@@ -17,11 +19,19 @@ def test_every_variable_is_documented():
         name
         for path in (ROOT / "src").rglob("*.py")
         for name in variable.findall(path.read_text())
-        if not name.endswith("_VARIABLES")
+        if not name.endswith(("_VARIABLES", "_VERSION"))
     }
     documented = set(variable.findall((ROOT / "docs" / "running.md").read_text()))
     assert used
     assert used - documented - INTERNAL == set()
+    assert documented - used == set()
+
+
+def test_every_command_is_documented():
+    documented = set(
+        re.findall(r"^\| `glowplug (\w+)", (ROOT / "docs" / "running.md").read_text(), re.MULTILINE)
+    )
+    assert documented == set(COMMANDS)
 
 
 def test_the_table_of_options_is_up_to_date():
