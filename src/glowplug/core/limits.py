@@ -55,7 +55,7 @@ class Limits:
     """Inputs that nothing in the fleet could ever run are refused after this (a lost node may come back)."""
 
     # Memory
-    trace_events: int = 10_000
-    """Events kept for ``story()``."""
-    finished_inputs: int = 200_000
+    trace_facts: int = 20_000
+    """Past events and commands kept for ``story()``."""
+    finished_inputs: int = 50_000
     """Finished input ids remembered, so that a resent one does not run again (twice this at most)."""

@@ -53,5 +53,9 @@ def handle(state: State, event: events.Event) -> list[Command]:
             time.look_at(state, subject, at, out)
     if state.dirty or state.capacity_changed:
         settle(state, at, out)
-    state.trace.append((event, out))
+    trace = state.trace
+    trace.append((event, out))
+    state.traced_facts += 1 + len(out)
+    while state.traced_facts > state.limits.trace_facts and len(trace) > 1:
+        state.traced_facts -= 1 + len(trace.popleft()[1])
     return out

@@ -236,9 +236,8 @@ class State:
     counted_containers: int = 0
     counted_functions: int = 0
     trace: deque[tuple[Event, list[Command]]] = field(default_factory=deque[tuple[Event, list[Command]]])
-
-    def __post_init__(self) -> None:
-        self.trace = deque(maxlen=self.limits.trace_events)
+    """Past events with the commands they led to, the latest last."""
+    traced_facts: int = 0
 
     @property
     def next_deadline(self) -> float | None:

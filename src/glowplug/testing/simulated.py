@@ -64,6 +64,16 @@ class SimContainer:
 
     # what the server asks for
 
+    def obey(self, command: c.StopContainer | c.LeaseInputs | c.RecallInputs | c.CancelInput) -> None:
+        if isinstance(command, c.LeaseInputs):
+            self.lease(command)
+        elif isinstance(command, c.StopContainer):
+            self.stop(command)
+        elif isinstance(command, c.RecallInputs):
+            self.recall(command)
+        else:
+            self.cancel(command)
+
     def lease(self, command: c.LeaseInputs) -> None:
         self.held.extend((lease.input_id, lease.attempt) for lease in command.leases)
         self.begin_next()

@@ -70,7 +70,7 @@ class SimWorld:
         self.now = 0.0
         self.network = Random(f"{seed} network")
         self.people = Random(f"{seed} containers")
-        self.limits = Limits(trace_events=4000)
+        self.limits = Limits(trace_facts=8000)
         self.state = State(self.limits)
         self.link = Link(0)
         self.agenda: list[tuple[float, int, Callable[[], None]]] = []
@@ -193,18 +193,10 @@ class SimWorld:
             return
         if isinstance(command, c.StartContainer):
             self.start_container(command)
-            return
-        container = self.containers.get(command.container_id)
-        if container is None or not container.is_alive:
-            return
-        if isinstance(command, c.StopContainer):
-            container.stop(command)
-        elif isinstance(command, c.LeaseInputs):
-            container.lease(command)
-        elif isinstance(command, c.RecallInputs):
-            container.recall(command)
-        elif isinstance(command, c.CancelInput):
-            container.cancel(command)
+        elif isinstance(command, c.StopContainer | c.LeaseInputs | c.RecallInputs | c.CancelInput):
+            container = self.containers.get(command.container_id)
+            if container is not None and container.is_alive:
+                container.obey(command)
         else:
             self.fail(f"no node can carry out {command!r}")
 

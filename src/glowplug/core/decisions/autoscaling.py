@@ -29,10 +29,13 @@ def wanted_containers(function: Function, limits: Limits) -> int:
     wanted = busy
     if waiting > room:
         wanted += -(-(waiting - room) // inputs_per_container(function, limits))
-    if spec.buffer_containers and (busy or waiting) and not function.broken:
-        wanted += spec.buffer_containers
-    if not function.broken:
-        wanted = max(wanted, spec.min_containers)
+    in_advance = spec.min_containers
+    if spec.buffer_containers and (busy or waiting):
+        in_advance = max(in_advance, wanted + spec.buffer_containers)
+    if function.broken:
+        # Nothing is started in advance that cannot start; what runs is kept.
+        in_advance = min(in_advance, function.live)
+    wanted = max(wanted, in_advance)
     if spec.max_containers is not None:
         wanted = min(wanted, spec.max_containers)
     return wanted

@@ -10,18 +10,16 @@ from glowplug.core.decisions.outcomes import (
     start_failed_message,
 )
 from glowplug.core.events import ContainerExited, ContainerReady, ContainerStartFailed
-from glowplug.core.lifecycles import DRAINING, READY, RUNNING, STARTING, move_container
-from glowplug.core.state import Function, State
+from glowplug.core.lifecycles import DRAINING, QUEUED, READY, RUNNING, STARTING, move_container
+from glowplug.core.state import Container, Function, Input, State
 from glowplug.core.steps.containers import became_idle, give_back_all, gone
 from glowplug.core.steps.inputs import (
-    cancelled,
     fail_waiting,
     finish,
     interrupted,
     record,
     requeue,
     take_from_container,
-    timed_out,
 )
 
 
@@ -94,44 +92,54 @@ def container_exited(state: State, event: ContainerExited, out: list[Command]) -
     held = gone(state, container)
     if status == STARTING:
         start_failed(state, function, f"its process {how}", False, event.at, out)
-        return
-    if status == DRAINING:
+    elif status == DRAINING:
         if container.start_overdue:
             start_failed(state, function, overdue_message(function), False, event.at, out)
         give_back_all(state, container, held, container.stop_reason, event.at, out)
-        return
+    elif any(input.ending for input in held if input.status == RUNNING):
+        # Code that runs several inputs side by side can be interrupted only as a whole.
+        give_back_all(state, container, held, "another of its inputs was interrupted", event.at, out)
+    else:
+        crashed(state, container, held, how, event.at, out)
+
+
+def crashed(
+    state: State, container: Container, held: list[Input], how: str, at: float, out: list[Command]
+) -> None:
+    """It died on its own: what it ran is tried again, up to a limit, and what it had not begun is not
+    charged."""
+    function = container.function
     function.crashes_in_a_row += 1
     function.last_failure = how
-    limits = state.limits
-    rerun = 0
-    for input in held:
-        begun = input.status == RUNNING
-        take_from_container(input)
-        if not begun:
-            interrupted(state, input, how, out)
-            continue
-        run_s = event.at - input.started_at
-        if input.ending == "timeout":
-            timed_out(state, input, container, run_s, event.at, out)
-            continue
-        record(input, container, run_s, "crashed", out)
-        input.crashes += 1
-        if input.ending == "cancelled":
-            cancelled(state, input, out)
-        elif input.crashes >= limits.crashes_per_input:
-            message = crashed_message(input, container.id, how, limits.crashes_per_input)
-            finish(state, input, "error", out, "RemoteError", message)
-        elif input.yielded:
-            interrupted(state, input, f"its container {how}", out)
-        else:
-            requeue(input)
-            rerun += 1
+    rerun = sum([crashed_input(state, container, input, how, at, out) for input in held])
     if rerun:
         what = "1 input runs" if rerun == 1 else f"{rerun} inputs run"
         text = f"container {container.id} of {function.spec.name} {how}; {what} again"
         out.append(Notify(function.app.id, function.spec.id, "warning", text))
-    if function.crashes_in_a_row >= limits.crashes_in_a_row:
+    if function.crashes_in_a_row >= state.limits.crashes_in_a_row:
         fail_waiting(state, function, "RemoteError", crash_loop_message(function, how), out)
         function.crashes_in_a_row = 0
     elif function.crashes_in_a_row > 1:
-        back_off(state, function, function.crashes_in_a_row - 1, event.at)
+        back_off(state, function, function.crashes_in_a_row - 1, at)
+
+
+def crashed_input(
+    state: State, container: Container, input: Input, how: str, at: float, out: list[Command]
+) -> bool:
+    """What becomes of one input of a container that died; returns whether it had begun and runs again."""
+    had_begun = input.status == RUNNING
+    take_from_container(input)
+    if not had_begun:
+        interrupted(state, input, how, out)
+        return False
+    record(input, container, at - input.started_at, "crashed", out)
+    input.crashes += 1
+    limit = state.limits.crashes_per_input
+    if input.crashes >= limit:
+        finish(state, input, "error", out, "RemoteError", crashed_message(input, container.id, how, limit))
+        return False
+    if input.yielded:
+        interrupted(state, input, f"its container {how}", out)
+        return input.status == QUEUED
+    requeue(input)
+    return True

@@ -34,7 +34,7 @@ def node_joined(state: State, event: NodeJoined, out: list[Command]) -> None:
 
 def node_changed(state: State, event: NodeChanged, out: list[Command]) -> None:
     known = state.nodes.get(event.node.id)
-    if known is not None:
+    if known is not None and known.node != event.node:
         take_inventory(state, known, event, out)
 
 
