@@ -8,6 +8,7 @@ waits, a slow ticking thread reads what arrives, so that log lines appear while 
 
 from __future__ import annotations
 
+import collections
 import os
 import socket
 import threading
@@ -41,8 +42,15 @@ class Waiter:
         event = self.event
         if event is not None:
             event.set()
+        self.stir()
+
+    def stir(self) -> None:
+        """Let an event loop look again whether it is served."""
         if self.loop is not None:
-            self.loop.call_soon_threadsafe(self._resolve)
+            try:
+                self.loop.call_soon_threadsafe(self._resolve)
+            except RuntimeError:  # the loop was closed meanwhile: nobody waits there
+                pass
 
     def _resolve(self) -> None:
         if self.future is not None and not self.future.done():
@@ -60,14 +68,19 @@ class Connection:
         on_lost: Callable[[Exception], None],
     ) -> None:
         self._sock = sock
+        self._fd = sock.fileno()
         self._on_message = on_message
         self._on_lost = on_lost
         self._receiver = FrameReceiver(sock)
-        self._send_lock = threading.Lock()
+        # A finaliser may run in the middle of a send, in the same thread, and send as well.
+        self._send_lock = threading.RLock()
+        self._sending = False
+        self._deferred: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self._read_lock = threading.Lock()
         self._followers_lock = threading.Lock()
         self._followers: list[Waiter] = []
-        self._loops: dict[asyncio.AbstractEventLoop, int] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, set[Waiter]] = {}
+        self._arrived: collections.deque[list[Any]] = collections.deque()
         self._closed = False
         self.pid = os.getpid()
         sock.setblocking(True)
@@ -83,16 +96,29 @@ class Connection:
         connection is gone."""
         raw = frame(message)
         fds = [payload.fd for payload in payloads if payload.fd is not None] if payloads else []
+        if self._closed:
+            raise ConnectionError("the connection to the server is closed")
         with self._send_lock:
-            if not fds:
-                self._sock.sendall(raw)
+            self._deferred.append((raw, fds))
+            if self._sending:
                 return
-            # The kernel carries few descriptors a message, so they ride on the frame's first bytes.
-            position = 0
-            while fds:
-                some, fds = fds[:MAX_FDS], fds[MAX_FDS:]
-                position += socket.send_fds(self._sock, [raw[position : position + 1]], some)
-            self._sock.sendall(raw[position:])
+            self._sending = True
+            try:
+                while self._deferred:
+                    self._send_frame(*self._deferred.popleft())
+            except BaseException:
+                self.close()  # part of a frame may have left: whatever followed would be taken for its rest
+                raise
+            finally:
+                self._sending = False
+
+    def _send_frame(self, raw: bytes, fds: list[int]) -> None:
+        # The kernel carries few descriptors a message, so they ride on the frame's first bytes.
+        position = 0
+        while fds:
+            some, fds = fds[:MAX_FDS], fds[MAX_FDS:]
+            position += socket.send_fds(self._sock, [raw[position : position + 1]], some)
+        self._sock.sendall(raw[position:] if position else raw)
 
     # waiting
 
@@ -114,6 +140,7 @@ class Connection:
         return waiter.ready
 
     def _lead(self, waiter: Waiter, deadline: float | None) -> bool:
+        self._hand_out()
         while not waiter.ready:
             if self._closed:
                 raise ConnectionError("the connection to the server is closed")
@@ -154,22 +181,19 @@ class Connection:
         loop = asyncio.get_running_loop()
         waiter.future = loop.create_future()
         waiter.loop = loop
-        if waiter.ready:
-            return
-        if self._closed:
-            raise ConnectionError("the connection to the server is closed")
-        self._loops[loop] = self._loops.get(loop, 0) + 1
-        if self._loops[loop] == 1:
-            loop.add_reader(self._sock.fileno(), self.read_available)
+        waiting = self._loops.setdefault(loop, set())
+        if not waiting:
+            loop.add_reader(self._fd, self.read_available)
+        waiting.add(waiter)
         try:
-            # Another thread may have read the answer before the loop began to watch.
-            await waiter.future
+            # Another thread may have read the answer, or the end, before this loop began to watch.
+            if not waiter.ready and not self._closed:
+                await waiter.future
         finally:
-            self._loops[loop] -= 1
-            if not self._loops[loop]:
+            waiting.discard(waiter)
+            if not waiting:
                 del self._loops[loop]
-                if not self._closed:
-                    loop.remove_reader(self._sock.fileno())
+                loop.remove_reader(self._fd)
         if not waiter.ready:
             raise ConnectionError("the connection to the server is closed")
 
@@ -178,6 +202,7 @@ class Connection:
         if not self._read_lock.acquire(blocking=False):
             return
         try:
+            self._hand_out()
             while self._read():
                 pass
         finally:
@@ -195,9 +220,14 @@ class Connection:
         except (OSError, EOFError, FrameError) as error:
             self._lose(error)
             return False
-        for message in messages:
-            self._on_message(message, self._receiver.fds)
+        self._arrived.extend(messages)
+        self._hand_out()
         return True
+
+    def _hand_out(self) -> None:
+        """What a listener raises reaches whoever reads; the messages behind stay for the next to read."""
+        while self._arrived:
+            self._on_message(self._arrived.popleft(), self._receiver.fds)
 
     def _lose(self, error: Exception) -> None:
         if not self._closed:
@@ -209,16 +239,24 @@ class Connection:
         if self._closed:
             return
         self._closed = True
-        for loop in list(self._loops):
-            loop.call_soon_threadsafe(loop.remove_reader, self._sock.fileno())
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+        # Only ended here, closed with the last holder: a thread or a loop may be waiting on the descriptor.
+        self._sock.detach()
+        for waiting in list(self._loops.values()):
+            for waiter in list(waiting):
+                waiter.stir()
         with self._followers_lock:
             for follower in self._followers:
                 if follower.event is not None:
                     follower.event.set()
+
+    def __del__(self) -> None:
+        self._sock.detach()
+        for fd in (self._fd, *self._receiver.fds):
+            os.close(fd)
 
     def start_idle_reader(self) -> None:
         """Read now and then while nobody waits. The thread ends with the connection or the process."""

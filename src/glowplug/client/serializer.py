@@ -130,7 +130,7 @@ def _user_frames(error: BaseException) -> Any:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except BaseException:  # its own code runs here: it may as well exit
         return "<its message cannot be shown>"
 
 

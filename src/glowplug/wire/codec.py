@@ -28,8 +28,11 @@ class FrameError(Exception):
 
 
 def frame(message: Any) -> bytes:
-    """One message as bytes: a 4-byte big-endian length, then msgpack."""
+    """One message as bytes: a 4-byte big-endian length, then msgpack. Raises ``FrameError`` on one that no
+    reader would take."""
     body = encode(message)
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}")
     return len(body).to_bytes(HEADER_BYTES, "big") + body
 
 
@@ -42,7 +45,7 @@ class FrameReader:
     def feed(self, received: bytes | memoryview) -> list[Any]:
         """The messages completed by ``received``; nothing refers to it afterwards.
 
-        Raises ``FrameError`` on an absurd length.
+        Raises ``FrameError`` on an absurd length and on a frame that is no message.
         """
         pending = self._pending
         if pending:
@@ -59,7 +62,10 @@ class FrameReader:
             if end - start < size:
                 break
             position = start + size
-            messages.append(decode(view[start:position]))
+            try:
+                messages.append(decode(view[start:position]))
+            except (ValueError, RecursionError) as error:
+                raise FrameError(f"a frame of {size} bytes that is no message: {error}") from None
         if pending:
             view.release()
             del pending[:position]

@@ -1,21 +1,23 @@
 """A payload: pickled bytes nobody but the two ends opens.
 
-Small ones stand in their frame. Large ones are written to a memory file (``memfd_create``) whose descriptor
-travels beside the frame over the Unix socket: no copy in the server, no name to guess or to clean up, gone
-with the last process that holds it. The receiver maps it copy-on-write, so arrays stay writable and a retry
-still finds the bytes as they were sent.
+Small ones stand in their frame. Large ones are written to a memory file whose descriptor travels beside the
+frame over the Unix socket: no copy in the server, no name to guess or to clean up. The receiver maps it
+copy-on-write, so arrays stay writable and a retry still finds the bytes as they were sent.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any, Union, cast
 
+from glowplug.wire.memory_files import memory_files
+
 INLINE_LIMIT_BYTES = 1 << 20
 """Larger payloads are memory files."""
+ALIGNMENT_BYTES = 64
+"""Where buffers begin in a file: arrays are aligned as their libraries expect."""
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -43,18 +45,13 @@ class Payload:
             return [self.body]
         if self.fd is None:
             raise ValueError("the payload was closed")
-        total = sum(self.sizes)
+        offsets, total = _layout(self.sizes)
         if total == 0:
             return [b"" for _ in self.sizes]
         mapped = memoryview(
             mmap.mmap(self.fd, total, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         )
-        parts: list[Buffer] = []
-        start = 0
-        for size in self.sizes:
-            parts.append(mapped[start : start + size])
-            start += size
-        return parts
+        return [mapped[offset : offset + size] for offset, size in zip(offsets, self.sizes)]
 
     def close(self) -> None:
         fd, self.fd = self.fd, None
@@ -70,27 +67,28 @@ def make_payload(pickled: bytes, buffers: Sequence[Buffer] = ()) -> Payload:
     if not buffers and len(pickled) <= INLINE_LIMIT_BYTES:
         return Payload(pickled)
     parts = [memoryview(pickled), *(memoryview(buffer).cast("B") for buffer in buffers)]
-    fd = _memory_file()
-    try:
-        for part in parts:
-            written = 0
-            while written < len(part):
-                written += os.write(fd, part[written : written + (1 << 30)])
-    except BaseException:
-        os.close(fd)
-        raise
-    return Payload(None, fd, [len(part) for part in parts])
+    sizes = [len(part) for part in parts]
+    return Payload(None, memory_files.write(parts, *_layout(sizes)), sizes)
 
 
-def _memory_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("glowplug-payload", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:  # macOS: an unlinked file does the same
-        return os.dup(file.fileno())
+def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """Where in its file each part begins, and where the last one ends."""
+    offsets: list[int] = []
+    end = 0
+    for size in sizes:
+        start = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        offsets.append(start)
+        end = start + size
+    return offsets, end
 
 
 def from_wire(field: Any, fds: list[int]) -> Payload:
-    """The payload of a message field; takes its descriptor off the front of ``fds``."""
+    """The payload of a message field; takes its descriptor off the front of ``fds``.
+
+    Raises ``ValueError`` when that is missing.
+    """
     if isinstance(field, list):
+        if not fds:
+            raise ValueError("a large payload came without its descriptor")
         return Payload(None, fds.pop(0), cast("list[int]", field))
     return Payload(field)

@@ -23,6 +23,8 @@ def decode(raw: bytes | bytearray | memoryview) -> Any:
         value, position = _read(view, 0)
     except (struct.error, IndexError) as error:
         raise ValueError(f"truncated msgpack: {error}") from None
+    except TypeError as error:  # a list or a map as the key of a map
+        raise ValueError(f"malformed msgpack: {error}") from None
     if position != len(view):
         raise ValueError(f"{len(view) - position} bytes after the value")
     return value

@@ -7,6 +7,7 @@ unmaps it every time, which costs more than the read.
 from __future__ import annotations
 
 import array
+import errno
 import select
 import socket
 from typing import Any
@@ -45,14 +46,18 @@ class FrameReceiver:
         """The messages that one read completes, possibly none.
 
         Raises ``BlockingIOError`` when nothing is there, ``EOFError`` when the other end is gone,
-        ``FrameError`` when it sent no frame, and any other ``OSError`` of the socket.
+        ``FrameError`` when it sent no frame, ``OSError`` when this process may open no more files, and any
+        other ``OSError`` of the socket.
         """
-        size, ancillary, _, _ = self._sock.recvmsg_into(self._buffers, _FD_SPACE, _FLAGS)
+        size, ancillary, flags, _ = self._sock.recvmsg_into(self._buffers, _FD_SPACE, _FLAGS)
         for level, kind, raw in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds = array.array("i")
                 fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
                 self.fds.extend(fds)
+        if flags & socket.MSG_CTRUNC:
+            # The kernel drops what does not fit; going on would give one message the payload of another.
+            raise OSError(errno.EMFILE, "too many open files: descriptors of payloads were lost (ulimit -n)")
         if not size:
             raise EOFError("the other end closed the connection")
         return self._reader.feed(self._buffer[:size])

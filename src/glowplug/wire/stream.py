@@ -118,8 +118,14 @@ class FrameStream:
         except (OSError, EOFError, FrameError):
             self.close()
             return False
-        for message in messages:
-            self._on_message(message, self._receiver.fds)
+        try:
+            for message in messages:
+                if self.closed:
+                    return False
+                self._on_message(message, self._receiver.fds)
+        except BaseException:
+            self.close()  # a message half handled leaves descriptors out of step with what follows
+            raise
         return True
 
     def _flush(self) -> None:

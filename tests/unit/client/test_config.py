@@ -92,7 +92,9 @@ assert parse_gpu("foo-x99:16") == (GpuRequest("FOO-X99", count=16),), parse_gpu(
 assert catalog.any_eligible("FOO-X99", 48)
 assert catalog.type_from_driver_name("NVIDIA Foo X99") == "FOO-X99"
 """
-    subprocess.run([sys.executable, "-c", program], check=True, env={**environ, "PYTHONPATH": ":".join(sys.path)})
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, env={**environ, "PYTHONPATH": ":".join(sys.path)}
+    )
 
 
 @pytest.mark.parametrize("variable", ["GLOWPLUG_BACKEND", "GLOWPLUG_SERVER"])
