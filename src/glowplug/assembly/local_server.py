@@ -37,6 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ready-fd", type=int, default=-1, help="where to say that it listens, or why not")
     options = parser.parse_args()
+    if options.ready_fd >= 0 and os.fork():
+        os._exit(0)  # the starter collects this process and need not live as long as the server
     settings = read_settings()
     try:
         make_private_directory(settings.runtime_directory)

@@ -32,9 +32,10 @@ def plan(as_module: bool, gpu_map: tuple[str, ...], as_json: bool, reference: st
     from glowplug.cli.table import print_json
     from glowplug.client.settings import read_settings
     from glowplug.model.gpu_map import parse_gpu_map
+    from glowplug.sdk.running import gpu_map_here
 
     script = load_script(reference, as_module)
-    specs = specs_of(script, {**parse_gpu_map(_mapped_here()), **parse_gpu_map(gpu_map)})
+    specs = specs_of(script, {**gpu_map_here(), **parse_gpu_map(gpu_map)})
     settings = read_settings()
     found = ask(settings, specs)
     if as_json:
@@ -153,9 +154,3 @@ def _sums(planned: Sequence[dict[str, Any]]) -> list[str]:
             f"; at most about ${dearest:.2f} an hour with every container of one function that fits"
         )
     return [f"{text} (list prices, or the operator's own)"]
-
-
-def _mapped_here() -> list[str]:
-    import os
-
-    return [os.environ.get("GLOWPLUG_GPU_MAP", "")]

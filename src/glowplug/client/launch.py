@@ -82,7 +82,7 @@ def start_server(settings: Settings) -> None:
     ready_read, ready_write = os.pipe()
     try:
         with log:
-            subprocess.Popen(
+            starting = subprocess.Popen(
                 [sys.executable, "-m", SERVER_MODULE, "--ready-fd", str(ready_write)],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -95,6 +95,7 @@ def start_server(settings: Settings) -> None:
         os.close(ready_write)
         ready_write = -1
         said = _read_all(ready_read, START_TIMEOUT_S)
+        starting.wait()  # it left the server to itself at once
     finally:
         os.close(ready_read)
         if ready_write >= 0:

@@ -70,7 +70,7 @@ async def explain(server: Server, request: Request, body: None) -> Explanation:
     raise errors.NotFoundError(
         f"nothing is known of {subject!r}{similar(subject, names)}. It takes the id of an input (in-…), call "
         "(fc-…), container (ct-…), function (fu-…), app (ap-…), node or GPU, or the name of a function of a "
-        "running app. What happened is remembered while the server runs, the latest first."
+        "running app. What happened long ago or under an earlier server is forgotten."
     )
 
 
