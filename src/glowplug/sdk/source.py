@@ -100,7 +100,11 @@ def find_environment() -> dict[str, Any]:
         "sys_path": [os.path.abspath(path) if path else os.getcwd() for path in sys.path],
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         # Where its interpreter finds native libraries and modules; nothing else of this environment.
-        "env": {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH") if os.environ.get(name)},
+        "env": {
+            name: os.pathsep.join(map(os.path.abspath, filter(None, os.environ[name].split(os.pathsep))))
+            for name in ("LD_LIBRARY_PATH", "PYTHONPATH")
+            if os.environ.get(name)
+        },
     }
 
 
