@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
-from functools import update_wrapper
+from functools import update_wrapper, wraps
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from glowplug.client import context
@@ -49,6 +49,8 @@ class Function(Generic[P, R, Local]):
         yields = inspect.isgeneratorfunction(raw_f) or inspect.isasyncgenfunction(raw_f)
         self.is_generator: bool = yields if options.is_generator is None else options.is_generator
         self.is_async = inspect.iscoroutinefunction(raw_f) or inspect.isasyncgenfunction(raw_f)
+        if self.is_generator and not yields:
+            self.plain = _as_generator(raw_f)
         self._arguments = f"the arguments of {name}"
         self._bound: tuple[Run, str] | None = None
 
@@ -369,6 +371,16 @@ class Function(Generic[P, R, Local]):
 
     def __reduce__(self) -> Any:
         return _found_again, (self.app.name, self.name, self.module, self.qualname, self.is_generator)
+
+
+def _as_generator(raw_f: Callable[..., Any]) -> Callable[..., Any]:
+    """For ``is_generator=True`` on a function that returns an iterable: one that yields its items."""
+
+    @wraps(raw_f)
+    def generator(*args: Any, **kwargs: Any) -> Generator[Any, None, None]:
+        yield from raw_f(*args, **kwargs)
+
+    return generator
 
 
 def _found_again(

@@ -115,6 +115,13 @@ def test_generators(client):
     assert list(count.local(2)) == [0, 1]
 
 
+def test_what_returns_an_iterable_can_be_declared_a_generator():
+    other = glowplug.App("iterables")
+    letters = other.function(serialized=True, is_generator=True, name="letters")(lambda text: list(text))
+    with other.run(client=FakeClient(other)):
+        assert list(letters.remote_gen("ab")) == ["a", "b"]
+
+
 def test_leaving_a_generator_cancels_it(held):
     items = count.remote_gen(3)
     item = pack("first")
