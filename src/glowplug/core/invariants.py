@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glowplug.core.decisions.autoscaling import wanted_containers
+from glowplug.core.decisions.autoscaling import missing_containers, wanted_containers
 from glowplug.core.decisions.fitting import kind_of
+from glowplug.core.decisions.placing import FREE, acceptable_entries, claims_before, find_offer, in_turn
 from glowplug.core.decisions.queueing import stalls_at
 from glowplug.core.lifecycles import DELAYED, DRAINING, LEASED, QUEUED, READY, RUNNING, STARTING
 from glowplug.core.state import Container, Function, Input, State
@@ -23,38 +24,37 @@ def check(state: State) -> list[str]:
         *bounds_hold(state),
         *nothing_is_forgotten(state),
         *work_is_conserved(state),
+        *no_place_is_missed(state),
     ]
 
 
 def inputs_are_in_one_place(state: State) -> Iterator[str]:
-    places: dict[str, list[str]] = {input_id: [] for input_id in state.inputs}
-
-    def seen(input: Input, place: str) -> Iterator[str]:
-        if state.inputs.get(input.id) is not input:
-            yield f"{place} holds {input.id}, which has ended"
-        else:
-            places[input.id].append(place)
-
+    held: list[tuple[Input, str]] = []
     for function in state.functions.values():
-        for input in function.fresh:
-            yield from seen(input, QUEUED)
-        for _, input in function.returned:
-            yield from seen(input, QUEUED)
+        held += [(input, QUEUED) for input in function.fresh]
+        held += [(input, QUEUED) for _, input in function.returned]
     for container in state.containers.values():
-        for input in container.running.values():
-            yield from seen(input, RUNNING)
+        in_container = [(input, RUNNING) for input in container.running.values()]
+        in_container += [(input, LEASED) for input in container.ahead]
+        for input, place in in_container:
             if input.container is not container:
-                yield f"{input.id} runs in {container.id} without knowing"
-        for input in container.ahead:
-            yield from seen(input, LEASED)
-            if input.container is not container:
-                yield f"{input.id} is ahead in {container.id} without knowing"
+                yield f"{input.id} is {place} in {container.id} without knowing"
+        held += in_container
+    places: dict[str, str] = {}
+    for input, place in held:
+        if state.inputs.get(input.id) is not input:
+            yield f"{input.id} is {place} and has ended"
+        elif input.id in places:
+            yield f"{input.id} is found twice, {places[input.id]} and {place}"
+        elif input.status != place:
+            yield f"{input.id} calls itself {input.status} and is {place}"
+        places[input.id] = place
     for input_id, input in state.inputs.items():
-        expected = [] if input.status == DELAYED else [input.status]
-        if places[input_id] != expected:
-            yield f"{input_id} is {input.status} and found in {places[input_id] or 'no place'}"
-        if (input.container is not None) != (input.status in (LEASED, RUNNING)):
-            yield f"{input_id} is {input.status} with container {input.container and input.container.id}"
+        status = input.status
+        if input_id not in places and status != DELAYED:
+            yield f"{input_id} is {status} and found in no place"
+        if (input.container is not None) != (status is LEASED or status is RUNNING):
+            yield f"{input_id} is {status} with container {input.container and input.container.id}"
         if state.is_finished(input_id):
             yield f"{input_id} is live and remembered as finished"
 
@@ -72,15 +72,15 @@ def queues_are_in_order(state: State) -> Iterator[str]:
 
 
 def calls_match(state: State) -> Iterator[str]:
-    of_calls = {input_id: call.id for call in state.calls.values() for input_id in call.inputs}
-    for input_id, input in state.inputs.items():
-        if of_calls.get(input_id) != input.call_id:
-            yield f"{input_id} is of {input.call_id}, which does not know it"
-    if len(of_calls) != len(state.inputs):
-        yield f"calls know {len(of_calls)} inputs, the state {len(state.inputs)}"
+    known = 0
     for call in state.calls.values():
         if not call.inputs:
             yield f"{call.id} has no inputs left and is still there"
+        for input_id, input in call.inputs.items():
+            known += 1
+            if state.inputs.get(input_id) is not input or input.call_id != call.id:
+                yield f"{call.id} has {input_id}, which has ended or is of another call"
+    yield from differ("calls", "inputs", known, len(state.inputs))
 
 
 def counters_match(state: State) -> Iterator[str]:
@@ -88,29 +88,36 @@ def counters_match(state: State) -> Iterator[str]:
     for input in state.inputs.values():
         if input.status == DELAYED:
             delayed[input.function.spec.id] = delayed.get(input.function.spec.id, 0) + 1
+    containers = 0
     for function_id, function in state.functions.items():
-        containers = list(function.containers.values())
+        starting = leased = serving = idle = 0
+        for container in function.containers.values():
+            held = len(container.running) + len(container.ahead)
+            leased += held
+            serves = container.status == READY and not container.retiring
+            serving += serves
+            idle += serves and not held
+            starting += container.status == STARTING
+            if serves != (container.id in function.ready):
+                yield f"{container.id} is {container.status} and listed as taking inputs, or the reverse"
+            if (serves and not held) != (container.id in function.idle):
+                yield f"{container.id} holds {held} inputs and is listed as idle, or the reverse"
+            if state.containers.get(container.id) is not container:
+                yield f"{function_id} has {container.id}, which is gone"
+        containers += len(function.containers)
         yield from differ(function_id, "delayed", function.delayed, delayed.get(function_id, 0))
-        yield from differ(function_id, "leased", function.leased, sum(map(held_by, containers)))
-        starting = sum(container.status == STARTING for container in containers)
+        yield from differ(function_id, "leased", function.leased, leased)
         yield from differ(function_id, "starting", function.starting, starting)
-        ready = {one.id for one in containers if one.status == READY and not one.retiring}
-        yield from differ(function_id, "ready", sorted(function.ready), sorted(ready))
-        idle = {one.id for one in containers if one.id in ready and not held_by(one)}
-        yield from differ(function_id, "idle", sorted(function.idle), sorted(idle))
+        yield from differ(function_id, "ready", len(function.ready), serving)
+        yield from differ(function_id, "idle", len(function.idle), idle)
         if function.app.functions.get(function_id) is not function or function.app.id not in state.apps:
             yield f"{function_id} is not known to its app"
-    everywhere = [id for function in state.functions.values() for id in function.containers]
-    yield from differ("state", "containers", sorted(state.containers), sorted(everywhere))
+    yield from differ("functions", "containers", containers, len(state.containers))
 
 
 def differ(subject: str, what: str, found: object, expected: object) -> Iterator[str]:
     if found != expected:
         yield f"{subject}: {what} is {found}, counted {expected}"
-
-
-def held_by(container: Container) -> int:
-    return len(container.running) + len(container.ahead)
 
 
 def gpus_have_one_holder(state: State) -> Iterator[str]:
@@ -218,6 +225,22 @@ def work_is_conserved(state: State) -> Iterator[str]:
     for container in state.containers.values():
         if container.status == DRAINING and container.id in container.function.ready:
             yield f"{container.id} drains and still takes inputs"
+
+
+def no_place_is_missed(state: State) -> Iterator[str]:
+    """Nobody waits beside GPUs that are free and that nobody before it in turn counts on."""
+    for function in in_turn(state):
+        found = function.choices
+        if found is None or not function.spec.gpu or function.start_not_before > state.now:
+            continue
+        if missing_containers(function, found, state.limits) <= 0:
+            continue
+        entries = acceptable_entries(function, found, state.now)
+        claims = claims_before(state, function, state.now)
+        offer = find_offer(state, function, found, entries, claims, urgent=function.queued > 0)
+        if offer is not None and offer.level == FREE:
+            names = ", ".join(gpu.uuid for gpu in offer.gpus)
+            yield f"{function.spec.id} waits and could have {names} of {offer.node.node.id}"
 
 
 def is_provided_for(state: State, function: Function) -> bool:

@@ -126,10 +126,14 @@ def forget_a_timer(core: Core) -> None:
     core.state.timers.clear()
 
 
+def forget_an_input(core: Core) -> None:
+    core.state.inputs.pop(core.running("ct-e-2")[0])
+
+
 def idle_beside_a_queue(core: Core) -> None:
-    (input_id,) = core.running("ct-e-2")
-    core.state.functions["g"].fresh.clear()
-    core.state.inputs.pop(input_id)
+    core.accept("g", 2)
+    container = core.container("ct-e-2")
+    core.state.functions["g"].idle[container.id] = container
 
 
 def promise_too_much(core: Core) -> None:
@@ -141,14 +145,15 @@ def promise_too_much(core: Core) -> None:
     ("sabotage", "words"),
     [
         (lose_an_input, "found in no place"),
-        (lease_twice, "found in"),
+        (lease_twice, "is found twice"),
         (mix_up_the_queue, "out of order"),
-        (forget_a_call, "does not know it"),
+        (forget_a_call, "calls: inputs is"),
         (miscount, "leased is"),
         (share_a_gpu, "is held by ct-e-2 and ct-e-3"),
         (free_a_gpu_in_use, "is free by its node's account"),
         (forget_a_timer, "nothing will look at it"),
-        (idle_beside_a_queue, "which has ended"),
+        (forget_an_input, "and has ended"),
+        (idle_beside_a_queue, "waits beside idle"),
         (promise_too_much, "runs 4 inputs at once"),
     ],
 )
