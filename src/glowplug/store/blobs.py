@@ -30,7 +30,7 @@ class BlobFiles:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         temporary = self._directory / f"{name}.new"
         with open(temporary, "wb", opener=_private) as file:
-            _copy(payload.fd, file, sum(payload.sizes))
+            _copy(payload.fd, file, payload.file_size_bytes)
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, self._directory / name)
@@ -43,10 +43,8 @@ class BlobFiles:
             fd = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        if os.fstat(fd).st_size < sum(sizes):
-            os.close(fd)
-            return None
-        return Payload(None, fd, sizes)
+        payload = Payload(None, fd, sizes)
+        return payload if os.fstat(fd).st_size >= payload.file_size_bytes else None
 
     def remove(self, name: str) -> None:
         try:

@@ -36,6 +36,11 @@ class Payload:
     def size_bytes(self) -> int:
         return len(self.body) if self.body is not None else sum(self.sizes)
 
+    @property
+    def file_size_bytes(self) -> int:
+        """What its file must hold; the file itself may be larger."""
+        return _layout(self.sizes)[1]
+
     def to_wire(self) -> bytes | list[int]:
         return self.body if self.body is not None else list(self.sizes)
 
