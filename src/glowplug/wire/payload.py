@@ -81,7 +81,7 @@ def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:
     offsets: list[int] = []
     end = 0
     for size in sizes:
-        start = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        start = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES if size else end
         offsets.append(start)
         end = start + size
     return offsets, end

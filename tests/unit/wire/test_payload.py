@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import pytest
 
-from glowplug.wire import payload as payload_module
+from glowplug.wire import memory_files
 from glowplug.wire.payload import INLINE_LIMIT_BYTES, Payload, from_wire, make_payload
 
 
@@ -91,11 +92,11 @@ def test_wide_buffers_count_bytes():
 
 
 def test_when_memory_is_short_nothing_is_left_open(monkeypatch):
-    def refuse(fd, part):
+    def refuse(fd, part, offset):
         raise OSError(28, "No space left on device")
 
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(payload_module.os, "write", refuse)
+    monkeypatch.setattr(memory_files.os, "pwrite", refuse)
     with pytest.raises(OSError, match="No space"):
         make_payload(b"pickle", [b"x"])
     monkeypatch.undo()
@@ -113,3 +114,10 @@ def test_a_size_that_was_not_sent_is_no_crash():
 def test_a_large_field_without_its_descriptor_is_an_error():
     with pytest.raises(ValueError, match="descriptor"):
         from_wire([10], [])
+
+
+def test_buffers_are_aligned_for_what_reads_them():
+    parts = arrive(make_payload(b"odd", [b"a" * 5, b"", b"b" * 7, b"c"])).parts()
+    assert [bytes(part) for part in parts] == [b"odd", b"a" * 5, b"", b"b" * 7, b"c"]
+    addresses = [ctypes.addressof(ctypes.c_char.from_buffer(part)) for part in parts if len(part)]
+    assert [address % 64 for address in addresses] == [0, 0, 0, 0]

@@ -13,7 +13,7 @@ import pytest
 
 from glowplug.container.frames import FrameSocket
 from glowplug.wire.codec import frame
-from glowplug.wire.payload import Payload, make_payload
+from glowplug.wire.payload import Payload
 from glowplug.wire.stream import FrameStream, Outbox
 
 DEADLINE_S = 20.0
@@ -53,6 +53,13 @@ def end_of(loop: asyncio.AbstractEventLoop) -> Iterator[End]:
         end.other.close()
         for fd in end.fds:
             os.close(fd)
+
+
+def file_of(text: bytes) -> Payload:
+    """A large payload, whatever its inner order."""
+    fd = os.memfd_create("payload", os.MFD_CLOEXEC)
+    os.write(fd, text)
+    return Payload(None, fd, [len(text)])
 
 
 async def until(condition) -> None:
@@ -117,7 +124,7 @@ def test_what_the_other_end_does_not_take_waits_and_counts():
 @pytest.mark.parametrize("count", [1, 199, 200, 201, 450])
 def test_descriptors_arrive_in_order_with_their_message(count):
     async def test(end: End) -> None:
-        payloads = [make_payload(b"%d" % number, [b""]) for number in range(count)]
+        payloads = [file_of(b"%d" % number) for number in range(count)]
         end.stream.send(["before"])
         end.stream.send(["with", b"x" * 100_000], [*payloads, Payload(b"inline")])
         end.stream.send(["after"])
@@ -137,7 +144,7 @@ def test_many_descriptors_while_the_other_end_is_slow():
     async def test(end: End) -> None:
         expected = []
         for number in range(60):
-            payloads = [make_payload(b"%d.%d" % (number, each), [b""]) for each in range(number % 4)]
+            payloads = [file_of(b"%d.%d" % (number, each)) for each in range(number % 4)]
             expected += [b"%d.%d" % (number, each) for each in range(number % 4)]
             end.stream.send([number, b"x" * 3000], payloads)
         end.outbox.flush()
@@ -156,11 +163,11 @@ def test_many_descriptors_while_the_other_end_is_slow():
 def test_payloads_are_held_until_they_are_sent_and_no_longer():
     async def test(end: End) -> None:
         before = len(os.listdir("/proc/self/fd"))
-        end.stream.send(["with"], [make_payload(b"large", [b"x"])])
+        end.stream.send(["with"], [file_of(b"large")])
         end.outbox.flush()
         assert len(os.listdir("/proc/self/fd")) == before  # the one in the socket is nobody's here
         _, fds = await in_thread(read_all, end.other, 1)
-        assert os.pread(fds[0], 10, 0) == b"largex"
+        assert os.pread(fds[0], 10, 0) == b"large"
         os.close(fds[0])
 
     run(test)
@@ -169,7 +176,7 @@ def test_payloads_are_held_until_they_are_sent_and_no_longer():
 def test_received_descriptors_reach_the_message_and_are_not_inherited():
     async def test(end: End) -> None:
         sender = FrameSocket(end.other)
-        payloads = [make_payload(b"%d" % number, [b""]) for number in range(450)]
+        payloads = [file_of(b"%d" % number) for number in range(450)]
         sending = in_thread(sender.send, ["with"], [payload.fd for payload in payloads])
         await until(lambda: end.messages)
         await sending
@@ -222,7 +229,7 @@ def test_sending_to_a_closed_peer_ends_the_stream():
 
 def test_a_peer_that_vanishes_while_much_waits_for_it():
     async def test(end: End) -> None:
-        end.stream.send([b"x" * 1_000_000], [make_payload(b"large", [b"x"])])
+        end.stream.send([b"x" * 1_000_000], [file_of(b"large")])
         end.stream.send([b"y" * 1_000_000])
         end.outbox.flush()
         assert end.stream.queued_bytes
@@ -270,7 +277,7 @@ def test_a_message_its_listener_cannot_take_ends_the_stream_and_nothing_else():
 def test_descriptors_nobody_took_are_closed_with_the_stream():
     async def test(end: End) -> None:
         before = len(os.listdir("/proc/self/fd"))
-        payload = make_payload(b"large", [b"x"])
+        payload = file_of(b"large")
         raw = frame(["cut off"])
         socket.send_fds(end.other, [raw[:3]], [payload.fd])
         end.stream.read_now()
@@ -287,7 +294,7 @@ def test_more_descriptors_than_this_process_may_hold_end_the_stream():
     import resource
 
     async def test(end: End) -> None:
-        payloads = [make_payload(b"%d" % number, [b""]) for number in range(50)]
+        payloads = [file_of(b"%d" % number) for number in range(50)]
         sender = FrameSocket(end.other)
         sender.send(["with"], [payload.fd for payload in payloads])
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
