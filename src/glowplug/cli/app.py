@@ -43,7 +43,7 @@ def list_(show_all: bool, as_json: bool) -> None:
         print_table(COLUMNS, [_row(each, time.time()) for each in apps], RIGHT)
 
 
-COLUMNS = ("APP", "ID", "STATE", "SINCE", "CONTAINERS", "RUNNING", "QUEUED", "DONE", "GPU SECONDS", "COST")
+COLUMNS = ("APP", "ID", "STATE", "STARTED", "CONTAINERS", "RUNNING", "QUEUED", "DONE", "GPU SECONDS", "COST")
 RIGHT = frozenset({"CONTAINERS", "RUNNING", "QUEUED", "DONE", "COST"})
 
 
@@ -53,13 +53,12 @@ def _row(each: dict[str, Any], now: float) -> tuple[str, ...]:
     state = each["state"] + (", detached" if each["detached"] and each["state"] == "running" else "")
     if each["state"] == "ended" and each["reason"]:
         state = f"ended: {each['reason']}"
-    since = each["started_at"] if each["ended_at"] is None else each["ended_at"]
     used = ", ".join(f"{seconds:.1f} {kind}" for kind, seconds in sorted(each["gpu_seconds"].items()))
     return (
         each["name"],
         each["app_id"],
         state,
-        duration(now - since),
+        f"{duration(now - each['started_at'])} ago",
         str(each["containers"]),
         str(each["running"]),
         str(each["queued"]),

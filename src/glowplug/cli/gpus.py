@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from glowplug.cli.table import ranges
+
 WAYS_ON = (
     ("glowplug doctor", "what is wrong with this machine, and how to mend it"),
     (
@@ -115,18 +117,9 @@ def _row(gpu: dict[str, Any], numbers: dict[str, str]) -> tuple[str, ...]:
         f"{variant} slice" if gpu["is_slice"] else variant,
         f"{gpu['memory_gb']} GB" if gpu["memory_gb"] else "–",
         f"{price:.2f}" if price else "–",
-        _ranges(sorted(peers)),
+        ranges(sorted(peers)),
         click.style(state, fg=colour),
     )
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """ "0–2,4" for 0, 1, 2, 4."""
-    groups = [
-        [number for _, number in group]
-        for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
-    ]
-    return ",".join(f"{group[0]}–{group[-1]}" if len(group) > 1 else str(group[0]) for group in groups)
 
 
 def _numbers(gpus: Sequence[dict[str, Any]]) -> dict[str, str]:

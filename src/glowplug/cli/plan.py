@@ -107,13 +107,15 @@ def lines_of(found: dict[str, Any], specs: Sequence[FunctionSpec]) -> list[str]:
     remarks = [line for each in planned for line in _remarks(each)]
     if remarks:
         lines += ["", *remarks]
-    lines += ["", *_sums(planned)]
+    lines += ["", *_sums(planned, specs)]
     if found["note"]:
         lines += ["", found["note"]]
     return lines
 
 
 def _row(each: dict[str, Any], indices: dict[str, int]) -> tuple[str, ...]:
+    from glowplug.cli.table import ranges
+
     asked = each["asked"] or "no GPU"
     if each["problem"]:
         return each["name"], asked, "–", "–", "cannot run here", "–", "–"
@@ -122,10 +124,10 @@ def _row(each: dict[str, Any], indices: dict[str, int]) -> tuple[str, ...]:
         if each["gpu_count"]
         else ("CPU" if not each["asked"] else "–")
     )
-    numbers = [str(indices[uuid]) for uuid in each["gpu_uuids"] if uuid in indices]
+    numbers = sorted(indices[uuid] for uuid in each["gpu_uuids"] if uuid in indices)
     where = each["node_id"] or "–"
     if numbers:
-        where += f" GPU {','.join(numbers)}"
+        where += f" GPU {ranges(numbers)}"
     when = "at once" if each["starts_now"] else "waits"
     price = f"{each['usd_per_hour']:.2f}" if each["usd_per_hour"] else "–"
     most = str(each["most_containers"]) if each["asked"] else "–"
@@ -141,16 +143,15 @@ def _remarks(each: dict[str, Any]) -> list[str]:
     return [f"{each['name']}: {line}" for text in found for line in text.splitlines()]
 
 
-def _sums(planned: Sequence[dict[str, Any]]) -> list[str]:
-    """One container of each, and all that could run at once."""
-    priced = [each for each in planned if each["usd_per_hour"]]
-    if not priced:
-        return ["no GPU, no cost" if planned else "the script has no functions"]
-    one = sum(each["usd_per_hour"] for each in priced)
-    text = f"one container of each: ${one:.2f} an hour"
-    dearest = max(each["usd_per_hour"] * each["most_containers"] for each in priced)
-    if dearest > one:
-        text += (
-            f"; at most about ${dearest:.2f} an hour with every container of one function that fits"
-        )
-    return [f"{text} (list prices, or the operator's own)"]
+def _sums(planned: Sequence[dict[str, Any]], specs: Sequence[FunctionSpec]) -> list[str]:
+    """What one container of each costs, and what is paid for whether it is called or not."""
+    if not planned:
+        return ["the script has no functions"]
+    one = sum(each["usd_per_hour"] for each in planned)
+    if not one:
+        return ["no GPU, no cost"]
+    lines = [f"one container of each: ${one:.2f} an hour (list prices, or the operator's own)"]
+    kept = sum(each["usd_per_hour"] * spec.min_containers for each, spec in zip(planned, specs, strict=True))
+    if kept:
+        lines.append(f"of min_containers alone: ${kept:.2f} an hour, called or not")
+    return lines
