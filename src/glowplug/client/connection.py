@@ -82,7 +82,6 @@ class Connection:
         self._loops: dict[asyncio.AbstractEventLoop, set[Waiter]] = {}
         self._arrived: collections.deque[list[Any]] = collections.deque()
         self._closed = False
-        self.pid = os.getpid()
         sock.setblocking(True)
 
     @property
@@ -253,16 +252,24 @@ class Connection:
                 if follower.event is not None:
                     follower.event.set()
 
+    def abandon(self) -> None:
+        """In a forked child: let go of it without ending it for the parent."""
+        self._closed = True
+        self._sock.detach()
+        os.close(self._fd)
+        self._fd = -1
+
     def __del__(self) -> None:
         self._sock.detach()
         for fd in (self._fd, *self._receiver.fds):
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def start_idle_reader(self) -> None:
         """Read now and then while nobody waits. The thread ends with the connection or the process."""
         threading.Thread(target=self._idle_read, name="glowplug-idle-reader", daemon=True).start()
 
     def _idle_read(self) -> None:
-        while not self._closed and os.getpid() == self.pid:
+        while not self._closed:
             time.sleep(IDLE_READ_S)
             self.read_available()

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ RECONNECT_LIMIT = 5
 ITEM_CREDIT = 64
 """Items of a generator that may be on their way unread."""
 CLOSE_TIMEOUT_S = 60.0
+INPUTS_MESSAGE_BYTES = 8 << 20
+"""A message of inputs ends with the one that passes this."""
 
 
 @dataclass
@@ -117,6 +119,7 @@ class Call:
         self._waiters: list[Waiter] = []
         self._lock = threading.Lock()
         self._items_seen: dict[str, int] = {}
+        self._abandoned = False
         self.answered: set[str] | None = None
         """Of a call made elsewhere: the inputs whose outputs came, since it sent none itself."""
 
@@ -126,12 +129,11 @@ class Call:
             return
         first = self._added
         self._added += len(payloads)
-        fields = []
-        for index, payload in enumerate(payloads, first):
-            input_id = f"in-{self.call_id[3:]}-{index}"
-            self._unanswered[input_id] = payload
-            fields.append([input_id, payload.to_wire()])
-        self.run.send_inputs(self, fields, payloads)
+        inputs = [
+            (f"in-{self.call_id[3:]}-{index}", payload) for index, payload in enumerate(payloads, first)
+        ]
+        self._unanswered.update(inputs)
+        self.run.send_inputs(self, inputs)
 
     def next(self, timeout_s: float | None = None) -> Output:
         """The next output, in order of arrival. Raises the builtin ``TimeoutError`` when none came in
@@ -175,6 +177,15 @@ class Call:
         self.cancelled = True
         self.run.send([messages.CANCEL_CALL, self.call_id, terminate_containers])
 
+    def abandon(self, taken: Iterable[Output] = ()) -> None:
+        """Nobody here holds this call any more: forget it once it is answered, so that calls that were
+        spawned and left alone do not add up. ``taken``: outputs to give back, should somebody ask for it by
+        id before."""
+        self._outputs.extend(taken)
+        self._abandoned = True
+        if not self.unanswered:
+            self.run.finish_call(self)
+
     @property
     def added(self) -> int:
         """Inputs sent so far."""
@@ -194,18 +205,34 @@ class Call:
             self.answered.add(input_id)
         self._outputs.append(Output(_index_of(input_id), input_id, status, payload, error, message))
         self._wake()
+        if self._abandoned and not self.unanswered:
+            self.run.finish_call(self)
 
     def accept_item(self, input_id: str, index: int, payload: Payload) -> None:
         seen = self._items_seen.get(input_id, 0)
-        if index != seen:
-            return  # a restarted generator repeats what the caller has
+        if index != seen:  # a restarted generator repeats what the caller has
+            self.run.send([messages.CREDIT, input_id, 1])
+            return
         self._items_seen[input_id] = seen + 1
         self._outputs.append(Output(_index_of(input_id), input_id, "item", payload))
         self._wake()
 
-    def unanswered_fields(self) -> tuple[list[Any], list[Payload]]:
-        waiting = list(self._unanswered.items())
-        return [[input_id, payload.to_wire()] for input_id, payload in waiting], [p for _, p in waiting]
+    def owed(self) -> list[tuple[str, Payload]]:
+        """The inputs to send again to a server that has not seen them."""
+        return list(self._unanswered.items())
+
+    def fail_half_read(self) -> None:
+        """A generator that has yielded is not run again silently: its caller has a part of it."""
+        for input_id in [each for each in self._unanswered if self._items_seen.get(each)]:
+            self.accept(
+                input_id,
+                "error",
+                None,
+                "ExecutionError",
+                f"the server was lost after the generator's input {input_id} had yielded "
+                f"{self._items_seen[input_id]} items; it is not run again from its start, because its caller "
+                "has seen them. Call it again.",
+            )
 
     def fail(self, error: str, message: str) -> None:
         """Answer everything still owed with an error of ours."""
@@ -241,6 +268,7 @@ class Run:
         self.sink = sink
         self.calls: dict[str, Call] = {}
         self.closed = False
+        self._pid = os.getpid()
         self.ended = ""
         """Why somebody else ended it (`glowplug app stop`); it is not opened again."""
 
@@ -276,7 +304,7 @@ class Run:
 
     def close(self, reason: str = "the run ended") -> RunSummary:
         """End the run. Returns when its containers and everything they started are gone."""
-        if self.closed:
+        if self.closed or self._pid != os.getpid():  # a forked child leaves its parent's run alone
             return RunSummary()
         self.closed = True
         for call in list(self.calls.values()):
@@ -307,12 +335,30 @@ class Run:
     def send(self, message: list[Any]) -> None:
         self.client.send(message)
 
-    def send_inputs(self, call: Call, fields: list[Any], payloads: Sequence[Payload]) -> None:
+    def send_inputs(self, call: Call, inputs: Sequence[tuple[str, Payload]]) -> None:
         if self.ended:
             call.fail("ExecutionError", self.ended)
             return
-        # A lost connection resends whatever is unanswered, these inputs included.
-        self.client.send([messages.INPUTS, call.function_id, call.call_id, call.kept, fields], payloads)
+        for message, payloads in _input_messages(call, inputs):
+            # A lost connection resends whatever is unanswered, these inputs included.
+            self.client.send(message, payloads)
+
+    def tell(self, listener: Callable[..., None], *what: Any) -> None:
+        """What a sink raises (its pipe is closed, say) must not cost the results behind the line."""
+        try:
+            listener(*what)
+        except Exception:
+            pass
+
+    def outlive_fork(self) -> None:
+        """In a forked child: the parent goes on with its calls, this process makes its own."""
+        self.spec = None
+        for call in list(self.calls.values()):
+            call.fail(
+                "ExecutionError",
+                "this call was made before the process was forked; its parent has its outputs",
+            )
+        self.calls.clear()
 
     def wait(self, waiter: Waiter, timeout_s: float | None) -> bool:
         return self.client.wait(waiter, timeout_s)
@@ -340,7 +386,8 @@ class Client:
         self.closed = False
         self.banner = ""
         self.server_pid = 0
-        self._connect()
+        self._connection = self._connect()
+        _clients.add(self)
 
     @classmethod
     def connect(cls) -> Client:
@@ -462,7 +509,7 @@ class Client:
 
         while True:
             try:
-                await self._current().wait_async(waiter)
+                await self._current(reconnect=False).wait_async(waiter)
                 return
             except OSError:
                 if waiter.ready:
@@ -471,7 +518,7 @@ class Client:
 
     def _current(self, reconnect: bool = True) -> Connection:
         connection = self._connection
-        if connection is None or connection.closed or connection.pid != os.getpid():
+        if connection is None or connection.closed:
             if not reconnect:
                 raise ConnectionError("the connection to the server is gone")
             self._recover()
@@ -482,9 +529,9 @@ class Client:
     def _connect(self) -> Connection:
         sock, welcome = self._dial()
         self.server_pid, self.banner = welcome
-        self._connection = Connection(sock, self._on_message, lambda error: None)
-        self._connection.start_idle_reader()
-        return self._connection
+        connection = Connection(sock, self._on_message, lambda error: None)
+        connection.start_idle_reader()
+        return connection
 
     def _recover(self) -> bool:
         """Connect again and resend what is owed. True when this call did it."""
@@ -492,37 +539,56 @@ class Client:
             raise ConnectionError("the client is closed")
         with self._lock:
             connection = self._connection
-            if connection is not None and not connection.closed and connection.pid == os.getpid():
+            if connection is not None and not connection.closed:
                 return False  # another thread was quicker
             if not self._redial:
                 raise ConnectionError("the connection to the server is gone")
-            self._lost += 1
-            if self._lost > RECONNECT_LIMIT:
-                raise errors.ConnectionError(
-                    f"the server was lost {self._lost} times in a row; see its log (`glowplug server logs`)"
-                )
-            connection = self._connect()
-            for run in list(self._runs.values()):
-                if not run.closed and not run.ended and run.spec is not None:
-                    self._reopen(run)
-            for call in list(self._attached.values()):
-                self._attach_again(connection, call)
-            for request in list(self._requests.values()):
-                connection.send(request.message)
-            return True
+            while True:
+                if self._lost >= RECONNECT_LIMIT:
+                    raise errors.ConnectionError(
+                        f"the server was lost {self._lost} times in a row; "
+                        "see its log (`glowplug server logs`)"
+                    )
+                self._lost += 1
+                connection = self._connect()
+                try:
+                    self._resend(connection)
+                except OSError:
+                    connection.close()  # lost again already
+                    continue
+                # Only now do other threads send on it: their inputs must not overtake their app.
+                self._connection = connection
+                return True
 
-    def _reopen(self, run: Run) -> None:
-        connection = self._connection
-        assert connection is not None
+    def _resend(self, connection: Connection) -> None:
+        for run in list(self._runs.values()):
+            if not run.closed and not run.ended and run.spec is not None:
+                self._reopen(connection, run)
+        for call in list(self._attached.values()):
+            self._attach_again(connection, call)
+        for request in list(self._requests.values()):
+            connection.send(request.message)
+
+    def _reopen(self, connection: Connection, run: Run) -> None:
         connection.send([messages.OPEN_APP, 0, run.app_id, _spec_fields(run)])
+        restartable = _restartable_functions(run)
         for call in list(run.calls.values()):
-            fields, payloads = call.unanswered_fields()
-            if fields:
-                connection.send(
-                    [messages.INPUTS, call.function_id, call.call_id, call.kept, fields], payloads
-                )
+            if call.function_id not in restartable:
+                call.fail_half_read()
+            for message, payloads in _input_messages(call, call.owed()):
+                connection.send(message, payloads)
             if call.cancelled:
                 connection.send([messages.CANCEL_CALL, call.call_id, False])
+
+    def outlive_fork(self) -> None:
+        """In a forked child, before anything else runs there."""
+        self._lock = threading.RLock()
+        self._requests = {}
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+        for run in list(self._runs.values()):
+            run.outlive_fork()
 
     # messages, in whichever thread reads
 
@@ -544,7 +610,7 @@ class Client:
             run = self._runs.get(message[1])
             if run is not None:
                 for line in message[2]:
-                    run.sink.on_log(LogLine(*line))
+                    run.tell(run.sink.on_log, LogLine(*line))
         elif kind == messages.REPLY:
             request = self._requests.get(message[1])
             if request is not None:
@@ -563,11 +629,11 @@ class Client:
         elif kind == messages.NOTICE:
             run = self._runs.get(message[1])
             if run is not None:
-                run.sink.on_notice(message[2], message[3])
+                run.tell(run.sink.on_notice, message[2], message[3])
         elif kind == messages.WAITING:
             run = self._runs.get(message[1])
             if run is not None:
-                run.sink.on_waiting(message[2], message[3])
+                run.tell(run.sink.on_waiting, message[2], message[3])
 
     def _call_of(self, input_id: str) -> Call | None:
         call_id = "fc-" + input_id[3:].rsplit("-", 1)[0]
@@ -607,9 +673,44 @@ def _spec_fields(run: Run) -> dict[str, Any]:
     }
 
 
+def _input_messages(
+    call: Call, inputs: Sequence[tuple[str, Payload]]
+) -> Iterator[tuple[list[Any], list[Payload]]]:
+    """Messages of many inputs each, none anywhere near the size a frame may have."""
+    fields: list[Any] = []
+    payloads: list[Payload] = []
+    size_bytes = 0
+    for input_id, payload in inputs:
+        fields.append([input_id, payload.to_wire()])
+        payloads.append(payload)
+        size_bytes += 0 if payload.body is None else len(payload.body)
+        if size_bytes > INPUTS_MESSAGE_BYTES:
+            yield [messages.INPUTS, call.function_id, call.call_id, call.kept, fields], payloads
+            fields, payloads, size_bytes = [], [], 0
+    if fields:
+        yield [messages.INPUTS, call.function_id, call.call_id, call.kept, fields], payloads
+
+
+def _restartable_functions(run: Run) -> set[str]:
+    """Ids of the functions whose generators may start again though their caller has seen items."""
+    functions = run.spec.functions if run.spec is not None else []
+    return {run.function_ids[each["name"]] for each in functions if each.get("restart_generator")}
+
+
 def _unique() -> str:
     return secrets.token_hex(8)
 
 
 def _index_of(input_id: str) -> int:
     return int(input_id.rsplit("-", 1)[1])
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _outlive_fork() -> None:
+    for client in list(_clients):
+        client.outlive_fork()
+
+
+os.register_at_fork(after_in_child=_outlive_fork)

@@ -17,7 +17,7 @@ import pytest
 from glowplug.client.connection import Connection, Waiter
 from glowplug.container.frames import FrameSocket
 from glowplug.wire.codec import frame
-from glowplug.wire.payload import make_payload
+from glowplug.wire.payload import Payload
 
 DEADLINE_S = 20.0
 ENDED = r"closed|Bad file|Broken pipe|reset"
@@ -91,6 +91,13 @@ def calling(answer: Callable[[Echo, list[Any]], None] | None = None) -> Iterator
     finally:
         caller.connection.close()
         caller.echo.hang_up()
+
+
+def file_of(text: bytes) -> Payload:
+    """A large payload, whatever its inner order."""
+    fd = os.memfd_create("payload", os.MFD_CLOEXEC)
+    os.write(fd, text)
+    return Payload(None, fd, [len(text)])
 
 
 def in_threads(count: int, run: Callable[[int], None]) -> None:
@@ -284,6 +291,7 @@ def test_a_lost_connection_wakes_everybody(how):
         in_threads(9, lambda number: lose() if number == 8 else ask(number))
         assert sorted(told) == list(range(8))
         assert caller.connection.closed
+        until(lambda: caller.lost)  # told after the callers
         assert len(caller.lost) == 1
         with pytest.raises(ConnectionError):
             caller.connection.wait(Waiter(), None)
@@ -353,7 +361,7 @@ def test_large_payloads_travel_beside(count):
         echo.stream.send(message)
 
     with calling(read_files) as caller:
-        payloads = [make_payload(b"%d" % number, [b""]) for number in range(count)]
+        payloads = [file_of(b"%d" % number) for number in range(count)]
         waiter = caller.asking[1] = Waiter()
         caller.connection.send([1, b"x" * 100_000], payloads)
         assert caller.connection.wait(waiter, DEADLINE_S)
@@ -396,7 +404,7 @@ def test_a_finaliser_that_sends_in_the_middle_of_a_send_waits_its_turn(monkeypat
 
         monkeypatch.setattr(socket, "send_fds", interrupted)
         waiter = caller.asking[1] = Waiter()
-        connection.send([1, b"x" * 1000], [make_payload(b"large", [b"x"])])
+        connection.send([1, b"x" * 1000], [file_of(b"large")])
         assert connection.wait(waiter, DEADLINE_S)
         assert connection.wait(caller.asking[2], DEADLINE_S)
 
@@ -410,5 +418,5 @@ def test_an_interrupted_send_ends_the_connection(monkeypatch):
 
         monkeypatch.setattr(socket, "send_fds", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            caller.connection.send([1], [make_payload(b"large", [b"x"])])
+            caller.connection.send([1], [file_of(b"large")])
         assert caller.connection.closed
