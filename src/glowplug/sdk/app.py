@@ -19,6 +19,7 @@ from glowplug.model.volume import VolumeDefinition, check_name
 from glowplug.sdk.dual import P, dual
 from glowplug.sdk.function import Function
 from glowplug.sdk.local_entrypoint import LocalEntrypoint
+from glowplug.sdk.mount import Mount
 from glowplug.sdk.notices import warn
 from glowplug.sdk.notyet import not_yet, warn_ignored
 from glowplug.sdk.running import AppRun, Running
@@ -82,7 +83,8 @@ class App:
     """A named set of functions that run together. ``Stub`` is its name of 2023.
 
     ``name``: shown in lists, 64 characters at most; without one it is called after the script. ``image``,
-    ``secrets`` and ``volumes`` hold for every function, beside what the function itself asks for.
+    ``secrets`` and ``volumes`` hold for every function, beside what the function itself asks for. Images,
+    volumes and secrets under further names can be read back as ``app["name"]``, as in 2023.
 
     >>> app = App("example")
     >>> @app.function(gpu="A10G")
@@ -107,6 +109,9 @@ class App:
         declare_types()
         if name is not None:
             check_name(name, "App")
+        for tag, value in blueprint.items():
+            if not isinstance(value, (ImageDefinition, VolumeDefinition, SecretDefinition, Function, Mount)):
+                raise InvalidError(f"App({tag}={value!r}): there is no such argument.")
         self.name = name
         self.image = checks.image(image)
         self.secrets = checks.secrets(secrets)
@@ -242,7 +247,8 @@ class App:
     @property
     def app_id(self) -> str | None:
         """The id of the run, None when the app does not run."""
-        return None if self.running is None else self.running.run.app_id
+        running = self.running
+        return None if running is None or running.run is None else running.run.app_id
 
     @property
     def is_interactive(self) -> bool:
@@ -291,6 +297,8 @@ class App:
             raise KeyError(f"{self.label} has no {tag!r}") from None
 
     def __setitem__(self, tag: str, obj: Any) -> None:
+        if tag == "image":
+            self.image = checks.image(obj)
         self._blueprint[tag] = obj
 
     if not TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 from glowplug.model import errors
 from glowplug.model.errors import *  # noqa: F403
 
-__all__ = [*errors.BY_NAME, "simulate_preemption"]
+__all__ = [*errors.BY_NAME, "simulate_preemption"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 GRACE_S = 30
 

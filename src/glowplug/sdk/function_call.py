@@ -19,19 +19,24 @@ R = TypeVar("R")
 
 
 class Received:
-    """Outputs taken from a call so far, shared by everything here that stands for this call."""
+    """A call and the outputs taken from it so far, shared by every handle of this call in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call) -> None:
+        self.call = call
         self.outputs: dict[int, Output] = {}
         self.lock = threading.Lock()
 
-    def put(self, call: Call, output: Output) -> None:
+    def put(self, output: Output) -> None:
         self.outputs[output.index] = output
-        if len(self.outputs) == call.added:
-            call.run.finish_call(call)  # whoever asks by id from now on gets it from the server
+        if len(self.outputs) == self.call.added:
+            self.call.run.finish_call(self.call)  # who asks by id from now on gets it from the server
+
+    def __del__(self) -> None:
+        self.call.abandon(self.outputs.values())
 
 
-_received: weakref.WeakKeyDictionary[Call, Received] = weakref.WeakKeyDictionary()
+_received: weakref.WeakValueDictionary[str, Received] = weakref.WeakValueDictionary()
+_received_lock = threading.Lock()
 
 RECHECK_S = 1.0
 """How long an async ``get`` waits before it looks whether a thread took its output instead."""
@@ -48,7 +53,9 @@ class FunctionCall(Generic[R]):
         if not isinstance(object_id, str) or not object_id.startswith("fc-"):
             raise InvalidError(f"FunctionCall {object_id!r}: the id of a call begins with fc-.")
         self.object_id = object_id
-        self._call = call
+        self._received: Received | None = None
+        if call is not None:
+            self._received = _received[object_id] = Received(call)
 
     @classmethod
     def from_id(
@@ -69,16 +76,15 @@ class FunctionCall(Generic[R]):
         Waits ``timeout`` seconds at most, for ever by default; 0 looks and does not wait. Raises the builtin
         ``TimeoutError`` when the result is not there by then, and whatever the function raised.
         """
-        call = self._attached()
-        self._check(index, call)
-        received = _received.setdefault(call, Received())
+        received = self._attached()
+        self._check(index, received.call)
         deadline = None if timeout is None else time.monotonic() + timeout
         while index not in received.outputs:
             if not received.lock.acquire(timeout=-1 if deadline is None else _left(deadline)):
                 raise self._not_ready(timeout)
             try:
                 if index not in received.outputs:
-                    received.put(call, call.next(None if deadline is None else _left(deadline)))
+                    received.put(received.call.next(None if deadline is None else _left(deadline)))
             except TimeoutError:
                 raise self._not_ready(timeout) from None
             finally:
@@ -86,19 +92,18 @@ class FunctionCall(Generic[R]):
         return value_of(received.outputs[index])
 
     async def _get_async(self, timeout: float | None = None, index: int = 0) -> R:
-        call = self._attached()
-        self._check(index, call)
-        received = _received.setdefault(call, Received())
+        received = self._attached()
+        self._check(index, received.call)
         deadline = None if timeout is None else time.monotonic() + timeout
         while index not in received.outputs:
             left_s = RECHECK_S if deadline is None else min(RECHECK_S, _left(deadline))
             try:
-                output = await call.next_async(left_s)
+                output = await received.call.next_async(left_s)
             except TimeoutError:
                 if deadline is not None and time.monotonic() >= deadline and index not in received.outputs:
                     raise self._not_ready(timeout) from None
             else:
-                received.put(call, output)
+                received.put(output)
         return value_of(received.outputs[index])
 
     def _iter(self, start: int = 0, end: int | None = None) -> Generator[R, None, None]:
@@ -112,7 +117,7 @@ class FunctionCall(Generic[R]):
 
     def _num_inputs(self) -> int:
         """How many inputs the call has."""
-        return self._attached().added
+        return self._attached().call.added
 
     async def _num_inputs_async(self) -> int:
         return self._num_inputs()
@@ -122,7 +127,7 @@ class FunctionCall(Generic[R]):
 
         A running function gets ``InputCancellation``. ``terminate_containers``: end its containers too.
         """
-        self._attached().cancel(terminate_containers)
+        self._attached().call.cancel(terminate_containers)
 
     async def _cancel_async(self, terminate_containers: bool = False) -> None:
         self._cancel(terminate_containers)
@@ -139,10 +144,15 @@ class FunctionCall(Generic[R]):
 
     # inside
 
-    def _attached(self) -> Call:
-        if self._call is None:
-            self._call = run_for_attaching().attach_call(self.object_id)
-        return self._call
+    def _attached(self) -> Received:
+        if self._received is None:
+            with _received_lock:
+                known = _received.get(self.object_id)
+                if known is None:
+                    known = Received(run_for_attaching().attach_call(self.object_id))
+                    _received[self.object_id] = known
+            self._received = known
+        return self._received
 
     def _check(self, index: int, call: Call) -> None:
         if not 0 <= index < call.added:

@@ -57,7 +57,8 @@ class Running:
             finally:
                 self.app.unbind()
                 with _active_lock:
-                    _active.remove(self)
+                    if self in _active:
+                        _active.remove(self)
             if defaults.on_end is not None:
                 defaults.on_end(self.app, self.summary)
         return self.summary

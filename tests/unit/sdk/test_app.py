@@ -282,7 +282,10 @@ def test_stub_is_app():
     stub["other"] = 3
     assert isinstance(stub["volume"], glowplug.SharedVolume)
     assert stub.other == 3
-    stub.image = glowplug.Image.debian_slim()
+    stub["image"] = glowplug.Image.debian_slim()
+    assert stub.image.steps[0].method == "debian_slim"
+    with pytest.raises(InvalidError, match=r"App\(imgae='x'\): there is no such argument"):
+        glowplug.App("x", imgae="x")
     assert stub.is_inside() is False
     assert stub.registered_web_endpoints == []
     with pytest.raises(KeyError, match="app 'old' has no 'absent'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import gc
 import inspect
 import pickle
 import threading
@@ -216,6 +217,29 @@ def test_spawned_calls_are_found_by_id(held):
         glowplug.FunctionCall.from_id("fc-absent").get()
     with pytest.raises(InvalidError, match="begins with fc-"):
         glowplug.FunctionCall.from_id("ap-1")
+
+
+def test_spawned_calls_that_nobody_holds_are_forgotten_once_answered(held):
+    calls = held.runs[0].calls
+    call_id = add.spawn(1).object_id
+    gc.collect()
+    assert list(calls) == [call_id], "an unanswered input may have to be sent again"
+    held.pending[0].run()
+    assert calls == {}
+    assert glowplug.FunctionCall.from_id(call_id).get() == 2, "the server still has it"
+
+
+def test_results_taken_by_a_handle_that_is_gone_are_there_for_the_next(held):
+    call = add.spawn_map([1, 2])
+    call_id = call.object_id
+    held.pending[0].run()
+    assert call.get(index=0) == 2
+    del call
+    gc.collect()
+    again = glowplug.FunctionCall.from_id(call_id)
+    assert again.get(timeout=0, index=0) == 2
+    held.pending[0].run()
+    assert again.get(index=1) == 3
 
 
 def test_calls_are_found_without_an_app(monkeypatch):
