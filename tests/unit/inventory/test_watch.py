@@ -128,3 +128,14 @@ def test_without_a_driver_nothing_is_watched(told):
     inventory = RealInventory({}, {}, None, {}, FakeNvml(init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
     inventory.watch(lambda uuid, reason: told.put(uuid)).stop()
     assert told.empty()
+
+
+def test_a_machine_without_events_is_not_watched(watching, monkeypatch):
+    def refuse() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    nvml = FakeNvml(FakeCard("GPU-0"))
+    monkeypatch.setattr(nvml, "nvmlEventSetCreate", refuse)
+    inventory, running = watching(nvml)
+    assert type(running) is watch.Watch
+    assert inventory.refresh()[0].gpus[0].healthy
