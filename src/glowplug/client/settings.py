@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import stat
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from glowplug.model import errors
 
 SERVER_CONFIG_VARIABLES = ("GLOWPLUG_GPUS", "GLOWPLUG_BACKEND", "RAY_ADDRESS", "GLOWPLUG_SANDBOX")
 """What a running server was configured with; a command that wants it otherwise gets another server."""
+
+RUNTIME_PATH_BYTES = 72
+"""A socket's path holds 108 bytes with its end; the rest is for its name and the server's pid."""
 
 
 @dataclass(frozen=True)
@@ -87,24 +91,46 @@ def _home(env: dict[str, str]) -> Path:
 
 
 def _runtime_directory(env: dict[str, str]) -> Path:
-    """``$XDG_RUNTIME_DIR/glowplug``, else a directory of this user in the temp directory."""
+    """``$XDG_RUNTIME_DIR/glowplug``, else a directory of this user in the temp directory; in ``/tmp`` where
+    these are too deep for a socket."""
+    candidates = [
+        Path(tempfile.gettempdir()) / f"glowplug-{os.getuid()}",
+        Path(f"/tmp/glowplug-{os.getuid()}"),
+    ]
     runtime = env.get("XDG_RUNTIME_DIR")
     if runtime and os.path.isdir(runtime):
-        return Path(runtime) / "glowplug"
-    return Path(tempfile.gettempdir()) / f"glowplug-{os.getuid()}"
+        candidates.insert(0, Path(runtime) / "glowplug")
+    fitting = (each for each in candidates if len(os.fsencode(each)) <= RUNTIME_PATH_BYTES)
+    return next(fitting, candidates[-1])
 
 
 def make_private_directory(path: Path) -> None:
     """Make ``path`` with mode 0700, or check that it is ours alone.
 
-    Raises ``PermissionDeniedError`` when another user owns it or it is a link.
+    Raises ``PermissionDeniedError`` when it is another's, a link or no directory, or cannot be made.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = os.lstat(path)
-    if status.st_uid != os.getuid() or not os.path.isdir(path) or os.path.islink(path):
+    hint = "Set XDG_RUNTIME_DIR to a directory of your own."
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        pass
+    except OSError as error:
         raise errors.PermissionDeniedError(
-            f"{path} belongs to uid {status.st_uid}, not to you (uid {os.getuid()}); "
-            "set XDG_RUNTIME_DIR to a directory of your own."
+            f"the directory {path} for the server's socket cannot be made: {error.strerror}. {hint}"
+        ) from error
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        raise errors.PermissionDeniedError(
+            f"{path} is a link to {os.readlink(path)}; the directory of the server's socket must be no link, "
+            f"because its target may be changed by others. {hint}"
+        )
+    if not stat.S_ISDIR(status.st_mode):
+        raise errors.PermissionDeniedError(
+            f"{path} is no directory, so the server's socket cannot be in it. {hint}"
+        )
+    if status.st_uid != os.getuid():
+        raise errors.PermissionDeniedError(
+            f"{path} belongs to uid {status.st_uid}, not to you (uid {os.getuid()}). {hint}"
         )
     if status.st_mode & 0o077:
         os.chmod(path, 0o700)
