@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from glowplug.model.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from glowplug import exception as exception
+    from glowplug import gpu as gpu
     from glowplug.client.context import current_function_call_id as current_function_call_id
     from glowplug.client.context import current_input_id as current_input_id
     from glowplug.client.context import is_local as is_local
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from glowplug.model.retries import Retries as Retries
     from glowplug.model.schedule import Cron as Cron
     from glowplug.model.schedule import Period as Period
-    from glowplug.sdk import exception as exception
-    from glowplug.sdk import gpu as gpu
     from glowplug.sdk.app import App as App
     from glowplug.sdk.function import Function as Function
     from glowplug.sdk.function_call import FunctionCall as FunctionCall

@@ -32,8 +32,8 @@ PUBLIC = {
     "current_function_call_id": "glowplug.client.context:current_function_call_id",
     "current_input_id": "glowplug.client.context:current_input_id",
     "enable_output": "glowplug.sdk.output:enable_output",
-    "exception": "glowplug.sdk.exception",
-    "gpu": "glowplug.sdk.gpu",
+    "exception": "glowplug.exception",
+    "gpu": "glowplug.gpu",
     "is_local": "glowplug.client.context:is_local",
 }
 """Name: module, or module:attribute."""

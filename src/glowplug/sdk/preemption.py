@@ -1,15 +1,10 @@
-"""What scripts import as ``modal.exception``: every error class, and a way to try out an interruption."""
+"""Trying out an interruption: what a drained node does to a running function."""
 
 from __future__ import annotations
 
 import random
 import signal
 from typing import Any
-
-from glowplug.model import errors
-from glowplug.model.errors import *  # noqa: F403
-
-__all__ = [*errors.BY_NAME, "simulate_preemption"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 GRACE_S = 30
 
