@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glowplug.model import errors
@@ -54,7 +55,7 @@ class ClientSession:
         self._touch()
 
     def deliver_item(self, input_id: str, index: int, payload: Payload) -> None:
-        self.stream.send([messages.ITEM, input_id, index, payload.to_wire()], [payload])
+        self._send_in_order([messages.ITEM, input_id, index, payload.to_wire()], [payload])
 
     def tell_lines(self, app_id: str, lines: list[list[Any]]) -> None:
         if self.stream.queued_bytes > LOG_BACKLOG_BYTES:
@@ -69,19 +70,19 @@ class ClientSession:
         self._touch()
 
     def notice(self, app_id: str, level: str, text: str) -> None:
-        self.stream.send([messages.NOTICE, app_id, level, text])
+        self._send_in_order([messages.NOTICE, app_id, level, text])
 
     def waiting(self, app_id: str, function: str, text: str | None) -> None:
-        self.stream.send([messages.WAITING, app_id, function, text])
+        self._send_in_order([messages.WAITING, app_id, function, text])
 
     def run_ended(self, app_id: str, text: str) -> None:
-        self.stream.send([messages.RUN_ENDED, app_id, text])
+        self._send_in_order([messages.RUN_ENDED, app_id, text])
 
     def reply(self, request: int, result: Any) -> None:
-        self.stream.send([messages.REPLY, request, "", result])
+        self._send_in_order([messages.REPLY, request, "", result])
 
     def refuse(self, request: int, error: Exception) -> None:
-        self.stream.send([messages.REPLY, request, type(error).__name__, str(error)])
+        self._send_in_order([messages.REPLY, request, type(error).__name__, str(error)])
 
     def _touch(self) -> None:
         if not self._dirty:
@@ -99,6 +100,12 @@ class ClientSession:
             results, self._results = self._results, []
             payloads, self._payloads = self._payloads, []
             self.stream.send([messages.RESULTS, results], payloads)
+
+    def _send_in_order(self, message: Any, payloads: Sequence[Payload] = ()) -> None:
+        """A message of its own, after the lines and results that came before it."""
+        if self._dirty:
+            self._flush()
+        self.stream.send(message, payloads)
 
     # from the client
 
