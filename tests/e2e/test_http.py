@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -76,6 +77,8 @@ def test_nodes_name_who_holds_a_gpu(waiting_app, go):
     assert container["container_id"] == held["container_id"]
     assert container["gpu_uuids"] == [node["gpus"][0]["uuid"]]
     assert container["running"] == [f"in-{call.call_id[3:]}-0"]
+    status = Path(f"/proc/{container['host_pids'][0]}/status").read_text()
+    assert "\nNSpid:\t" + str(container["host_pids"][0]) in status
     go()
     assert call.next().status == "success"
 

@@ -109,6 +109,11 @@ class NodeBackend(Protocol):
 
     def grant_credit(self, container_id: str, input_id: str, items: int) -> None: ...
 
+    def host_pids(self, container_id: str) -> tuple[int, ...]:
+        """The container's own process, then the first of its namespace, as its node numbers them; empty while
+        it starts and where they cannot be known."""
+        ...
+
     def flush(self) -> None:
         """Send what was held back; called once after a batch of commands."""
         ...

@@ -299,6 +299,10 @@ class LocalBackend:
         if self._closing is not None and not self._containers:
             self._closing.set()
 
+    def host_pids(self, container_id: str) -> tuple[int, ...]:
+        container = self._containers.get(container_id)
+        return container.host_pids if container is not None else ()
+
     def own_pids(self) -> set[int]:
         """Host pids of containers and what they started, so that they are not taken for strangers."""
         return _with_descendants({pid for each in self._containers.values() for pid in each.host_pids})

@@ -35,6 +35,8 @@ class ContainerRow(msgspec.Struct):
     ready_at: float | None
     stop_reason: str
     usd_per_hour: float
+    host_pids: list[int]
+    """Its own process, then the first of its namespace, as the node numbers them; empty while it starts."""
 
 
 class Containers(msgspec.Struct):
@@ -42,12 +44,12 @@ class Containers(msgspec.Struct):
 
 
 async def list_containers(server: Server, request: Request, body: None) -> Containers:
-    rows = [container_row(each) for each in server.kernel.state.containers.values()]
+    rows = [container_row(server, each) for each in server.kernel.state.containers.values()]
     app = request.query_params.get("app")
     return Containers([row for row in rows if app is None or app in (row.app_id, row.app)])
 
 
-def container_row(container: Container) -> ContainerRow:
+def container_row(server: Server, container: Container) -> ContainerRow:
     function, allocation = container.function, container.allocation
     return ContainerRow(
         container_id=container.id,
@@ -66,6 +68,7 @@ def container_row(container: Container) -> ContainerRow:
         ready_at=container.ready_at or None,
         stop_reason=container.stop_reason or container.retiring,
         usd_per_hour=container.usd_per_s * 3600,
+        host_pids=list(server.backend.host_pids(container.id)),
     )
 
 
