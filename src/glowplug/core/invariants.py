@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 from glowplug.core.decisions.autoscaling import missing_containers, wanted_containers
 from glowplug.core.decisions.fitting import kind_of
-from glowplug.core.decisions.placing import FREE, acceptable_entries, claims_before, find_offer, in_turn
+from glowplug.core.decisions.placing import (
+    EVICTABLE,
+    FREE,
+    PINNED,
+    acceptable_entries,
+    claims_before,
+    find_offer,
+    in_turn,
+)
 from glowplug.core.decisions.queueing import stalls_at
 from glowplug.core.lifecycles import DELAYED, DRAINING, LEASED, QUEUED, READY, RUNNING, STARTING
 from glowplug.core.state import Container, Function, Input, State
@@ -228,7 +236,8 @@ def work_is_conserved(state: State) -> Iterator[str]:
 
 
 def no_place_is_missed(state: State) -> Iterator[str]:
-    """Nobody waits beside GPUs that are free and that nobody before it in turn counts on."""
+    """Nobody waits beside GPUs that are free, or idle ones an input may have, and that nobody before it in
+    turn counts on."""
     for function in in_turn(state):
         found = function.choices
         if found is None or not function.spec.gpu or function.start_not_before > state.now:
@@ -238,7 +247,7 @@ def no_place_is_missed(state: State) -> Iterator[str]:
         entries = acceptable_entries(function, found, state.now)
         claims = claims_before(state, function, state.now)
         offer = find_offer(state, function, found, entries, claims, urgent=function.queued > 0)
-        if offer is not None and offer.level == FREE:
+        if offer is not None and offer.level in (FREE, EVICTABLE, PINNED):
             names = ", ".join(gpu.uuid for gpu in offer.gpus)
             yield f"{function.spec.id} waits and could have {names} of {offer.node.node.id}"
 

@@ -79,7 +79,7 @@ class Input:
     container: Container | None = None
     started_at: float = 0.0
     yielded: bool = False
-    """Its caller has an item of this attempt."""
+    """Its caller has an item of it."""
     ending: str = ""
     """Why its attempt is being interrupted: "", "timeout" or "cancelled"."""
     kill_at: float = 0.0

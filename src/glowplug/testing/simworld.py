@@ -50,6 +50,43 @@ class Link:
 
 
 @dataclass
+class Told:
+    """What this life of the server was told of its nodes: the measure of where it may start containers."""
+
+    nodes: dict[str, Node] = field(default_factory=dict[str, Node])
+    draining: set[str] = field(default_factory=set[str])
+    failed: set[str] = field(default_factory=set[str])
+
+    def hear(self, event: e.Event) -> None:
+        if isinstance(event, e.NodeJoined):
+            self.nodes[event.node.id] = event.node
+            self.draining.discard(event.node.id)
+            self.failed -= {gpu.uuid for gpu in event.node.gpus}
+        elif isinstance(event, e.NodeChanged) and event.node.id in self.nodes:
+            self.nodes[event.node.id] = event.node
+        elif isinstance(event, e.NodeLost):
+            self.nodes.pop(event.node_id, None)
+        elif isinstance(event, e.NodeDrainRequested):
+            self.draining.add(event.node_id)
+        elif isinstance(event, e.NodeDrainEnded):
+            self.draining.discard(event.node_id)
+        elif isinstance(event, e.GpuFailed):
+            self.failed.add(event.gpu_uuid)
+
+    def objection(self, start: c.StartContainer) -> str:
+        """Why a container must not be started there."""
+        allocation = start.allocation
+        node = self.nodes.get(allocation.node_id)
+        if node is None or allocation.node_id in self.draining:
+            return f"{allocation.node_id} is gone or drains"
+        gpus = {gpu.uuid: gpu for gpu in node.gpus}
+        for uuid in allocation.gpu_uuids:
+            if uuid not in gpus or not gpus[uuid].is_free or uuid in self.failed:
+                return f"GPU {uuid} is not there, not well or not free"
+        return ""
+
+
+@dataclass
 class SimClient:
     """The client of one app: remembers what is unanswered and sends it again."""
 
@@ -89,6 +126,10 @@ class SimWorld:
         self.finished: dict[str, c.FinishInput] = {}
         """Outputs of this life of the server."""
         self.recorded: set[tuple[str, int]] = set()
+        self.crashes: dict[str, int] = {}
+        self.yielded: set[str] = set()
+        """Inputs of which the server was told an item, in this life."""
+        self.told = Told()
         self.retries: dict[str, int] = {}
 
     # running it
@@ -151,6 +192,9 @@ class SimWorld:
     def start_server(self) -> None:
         self.state = State(self.limits)
         self.finished = {}
+        self.told = Told()
+        self.crashes.clear()
+        self.yielded.clear()
         self.link = Link(self.link.number + 1)
         self.handle(e.ServerStarted(self.now, f"e{self.link.number}"))
         for node in self.nodes.values():
@@ -161,6 +205,7 @@ class SimWorld:
                 self.connect(client)
 
     def handle(self, event: e.Event) -> None:
+        self.told.hear(event)
         out = handle(self.state, event)
         self.trace.append((event, out))
         problems = check(self.state)
@@ -181,11 +226,21 @@ class SimWorld:
         elif isinstance(command, c.RecordAttempt):
             self.record(command)
         elif not isinstance(command, c.Notify):
-            if isinstance(command, c.LeaseInputs):
-                for lease in command.leases:
-                    self.leased_to[lease.input_id, lease.attempt] = command.container_id
+            self.judge_command(command)
             link = self.link
             self.after(0.001, lambda: self.reach_node(command, link))
+
+    def judge_command(self, command: c.Command) -> None:
+        if isinstance(command, c.StartContainer):
+            objection = self.told.objection(command)
+            if objection:
+                self.fail(f"{command.container_id} is started although {objection}")
+        elif isinstance(command, c.LeaseInputs):
+            spec = self.specs[self.state.containers[command.container_id].function.spec.id]
+            for lease in command.leases:
+                self.leased_to[lease.input_id, lease.attempt] = command.container_id
+                if lease.input_id in self.yielded and not spec.restart_generator:
+                    self.fail(f"{lease.input_id} runs again although its caller has items of it")
 
     def reach_node(self, command: c.Command, link: Link) -> None:
         """Commands arrive in order; what is for a container that is gone reaches nobody."""
@@ -241,7 +296,16 @@ class SimWorld:
         if isinstance(event, e.OutputsArrived):
             for fact in event.outputs:
                 self.said[fact.input_id, fact.attempt, event.container_id] = fact.status
+        elif isinstance(event, e.FirstItemYielded) and self.is_current(event):
+            self.yielded.add(event.input_id)
         self.handle(event)
+
+    def is_current(self, event: e.FirstItemYielded) -> bool:
+        """Whether the server has the input in that very attempt; the kernel drops items of others."""
+        input = self.state.inputs.get(event.input_id)
+        if input is None or input.container is None:
+            return False
+        return (input.container.id, input.attempt) == (event.container_id, event.attempt)
 
     def client_tells(self, make: MakeEvent, is_sure: bool = False) -> None:
         """From a client, over the connection of this life of the server: may be lost, late or twice."""
@@ -368,6 +432,10 @@ class SimWorld:
         if (command.input_id, command.attempt) in self.recorded:
             self.fail(f"attempt {command.attempt} of {command.input_id} is recorded twice")
         self.recorded.add((command.input_id, command.attempt))
+        if command.outcome == "crashed":
+            crashes = self.crashes[command.input_id] = self.crashes.get(command.input_id, 0) + 1
+            if crashes > self.limits.crashes_per_input:
+                self.fail(f"{command.input_id} crashed {crashes} containers")
         if command.outcome in ("failure", "timeout"):
             spent = self.retries[command.input_id] = self.retries.get(command.input_id, 0) + 1
             if spent > self.specs[command.function_id].retries.max_retries + 1:

@@ -66,20 +66,29 @@ def claim(claims: Claims, function: Function, offer: Offer, aged: bool) -> None:
         kept[gpu.uuid] = function
 
 
+def turns(state: State, at: float) -> Iterator[Function]:
+    """Who is given a container next, one at a time: everybody's first before anybody's second."""
+    lacking = [
+        (function, missing_containers(function, function.choices, state.limits))
+        for function in in_turn(state)
+        if function.spec.gpu and function.choices is not None and function.start_not_before <= at
+    ]
+    for turn in range(max((missing for _, missing in lacking), default=0)):
+        for function, missing in lacking:
+            if turn < missing:
+                yield function
+
+
 def claims_before(state: State, function: Function, at: float) -> Claims:
-    """What those of higher priority would claim if everything that waits were looked at now."""
+    """What those before it in turn would claim if everything that waits were looked at now."""
     claims = Claims()
-    for other in in_turn(state):
+    for other in turns(state, at):
         if other is function:
             break
-        found = other.choices
-        if found is None or not other.spec.gpu or other.start_not_before > at:
-            continue
-        entries = acceptable_entries(other, found, at)
-        for _ in range(missing_containers(other, found, state.limits)):
-            offer = find_offer(state, other, found, entries, claims, other.queued > 0)
-            if offer is None:
-                break
+        assert other.choices is not None
+        entries = acceptable_entries(other, other.choices, at)
+        offer = find_offer(state, other, other.choices, entries, claims, other.queued > 0)
+        if offer is not None:
             claim(claims, other, offer, is_aged(other, at, state.limits))
     return claims
 

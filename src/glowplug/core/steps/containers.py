@@ -60,6 +60,8 @@ def stop(state: State, container: Container, grace_s: float, reason: str, out: l
         move_container(container, DRAINING)
         container.stop_reason = reason
         state.dirty[function.spec.id] = function
+        if state.waiting and container.allocation.gpu_uuids:
+            state.capacity_changed = True
     container.killed = grace_s == 0
     out.append(StopContainer(container.id, grace_s, reason))
 

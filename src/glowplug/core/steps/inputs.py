@@ -76,6 +76,8 @@ def lease(state: State, container: Container, count: int, at: float, out: list[C
         container.retiring = f"it has taken its {container.taken} inputs"
         function.ready.pop(container.id)
         state.dirty[function.spec.id] = function
+    if function.starting and state.waiting:
+        state.dirty[function.spec.id] = function
     if container.ahead:
         state.wake(container, stalls_at(container, state.limits))
     out.append(LeaseInputs(container.id, tuple(leases)))
@@ -127,7 +129,6 @@ def requeue(input: Input) -> None:
     """Back to its place in the queue, in front of everything accepted later."""
     move_input(input, QUEUED)
     input.ending = ""
-    input.yielded = False
     put_back(input.function, input)
 
 
@@ -176,7 +177,6 @@ def retry_or_finish(
         return
     input.retries += 1
     input.ending = ""
-    input.yielded = False
     move_input(input, DELAYED)
     input.function.delayed += 1
     input.due_at = at + delay_s

@@ -13,9 +13,9 @@ from glowplug.core.decisions.placing import (
     acceptable_entries,
     claim,
     find_offer,
-    in_turn,
     is_aged,
     node_for_cpu,
+    turns,
 )
 from glowplug.core.state import Choices, Function, State
 from glowplug.core.steps.containers import forget_app_if_over, retire, start, stop
@@ -57,10 +57,10 @@ def notify(function: Function, text: str, out: list[Command]) -> None:
 
 def scale(state: State, function: Function, at: float, out: list[Command]) -> bool:
     """Start what needs no GPU; returns whether places for those that do have to be looked for."""
+    found = current_choices(state, function, out)
     if function.start_not_before > at:
         state.wake(function, function.start_not_before)
         return False
-    found = current_choices(state, function, out)
     missing = missing_containers(function, found, state.limits)
     if missing > 0 and not function.spec.gpu:
         missing = start_on_cpus(state, function, found, missing, at, out)
@@ -68,7 +68,8 @@ def scale(state: State, function: Function, at: float, out: list[Command]) -> bo
         stop_waiting(state, function)
         if missing < 0:
             let_idle_go(state, function)
-        return False
+        # Those it has started and needs no more may make room now.
+        return bool(function.starting and state.waiting and not function.queued)
     is_new = function.spec.id not in state.waiting
     if is_new:
         start_waiting(state, function, at)
@@ -133,38 +134,39 @@ def reason_to_start(function: Function) -> str:
 def place_waiting(state: State, at: float, out: list[Command]) -> None:
     """One look at everything that waits for GPUs."""
     claims = Claims()
-    for function in in_turn(state):
-        if function.spec.gpu and function.spec.id in state.waiting:
-            place(state, function, claims, at, out)
+    for function in state.waiting.values():
+        function.looked_urgent = function.queued > 0
+        function.reserved_node = ""
+        current_choices(state, function, out)
+    served: dict[str, bool] = {}
+    for function in turns(state, at):
+        if served.get(function.spec.id, True):
+            served[function.spec.id] = place(state, function, claims, at, out)
+    for function in list(state.waiting.values()):
+        found = current_choices(state, function, out)
+        if function.spec.gpu and missing_containers(function, found, state.limits) <= 0:
+            stop_waiting(state, function)
 
 
-def place(state: State, function: Function, claims: Claims, at: float, out: list[Command]) -> None:
+def place(state: State, function: Function, claims: Claims, at: float, out: list[Command]) -> bool:
+    """Start one container of it or claim what one needs; returns whether there was anything."""
     found = current_choices(state, function, out)
-    missing = missing_containers(function, found, state.limits)
-    function.looked_urgent = function.queued > 0
     entries = acceptable_entries(function, found, at)
-    reserved_node = ""
-    claimed = 0
-    while claimed < missing:
-        offer = find_offer(state, function, found, entries, claims, function.looked_urgent)
-        if offer is None:
-            break
-        if offer.level == FREE:
-            if offer.entry.notice:
-                notify(function, offer.entry.notice, out)
-            start(state, function, offer.node, offer, at, reason_to_start(function), out)
-            function.waiting_since = at
-            missing -= 1
-            continue
-        claimed += 1
-        if offer.level >= RETIRING:
-            reserved_node = offer.node.node.id
-        aged = is_aged(function, at, state.limits)
-        claim(claims, function, offer, aged)
-        make_room(state, function, offer, aged, out)
-    function.reserved_node = reserved_node
-    if missing <= 0:
-        stop_waiting(state, function)
+    offer = find_offer(state, function, found, entries, claims, function.looked_urgent)
+    if offer is None:
+        return False
+    if offer.level == FREE:
+        if offer.entry.notice:
+            notify(function, offer.entry.notice, out)
+        start(state, function, offer.node, offer, at, reason_to_start(function), out)
+        function.waiting_since = at
+        return True
+    if offer.level >= RETIRING:
+        function.reserved_node = offer.node.node.id
+    aged = is_aged(function, at, state.limits)
+    claim(claims, function, offer, aged)
+    make_room(state, function, offer, aged, out)
+    return True
 
 
 def make_room(state: State, function: Function, offer: Offer, aged: bool, out: list[Command]) -> None:
