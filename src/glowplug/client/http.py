@@ -67,11 +67,18 @@ def request(
 
 
 def stream(path: str, settings: Settings | None = None) -> Iterator[Any]:
-    """JSON lines as they come, until the server ends them. Raises as ``request`` does."""
+    """Asks at once; gives JSON lines as they come, until the server ends. Raises as ``request`` does."""
     connection, response = _ask(settings or read_settings(), "GET", path, None, None)
-    try:
-        if response.status != OK:
+    if response.status != OK:
+        try:
             _read(response, "GET", path)
+        finally:
+            connection.close()
+    return _lines(connection, response, path)
+
+
+def _lines(connection: UnixConnection, response: http.client.HTTPResponse, path: str) -> Iterator[Any]:
+    try:
         for line in response:
             yield json.loads(line)
     except (OSError, http.client.HTTPException, ValueError) as error:
