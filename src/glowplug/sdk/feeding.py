@@ -19,11 +19,13 @@ from typing import Any
 
 from glowplug.client.serializer import pack
 from glowplug.client.session import Call
+from glowplug.wire.payload import Payload
 
 MAX_OUTSTANDING = 1000
 """Inputs sent whose output has not come."""
-MAX_OUTSTANDING_FILES = 64
-"""The same for payloads that are memory files, each of which holds a descriptor."""
+LARGE_BYTES = 64 << 10
+MIN_LARGE, MAX_LARGE, MAX_LARGE_BYTES = 16, 64, 256 << 20
+"""Of large inputs fewer are outstanding: they hold memory, here and there, and a descriptor each."""
 MAX_HELD = 10_000
 """Results of an ordered map that wait for an earlier one."""
 BATCH = 49
@@ -53,7 +55,9 @@ class Feed:
         self._call = call
         self._kwargs = kwargs
         self._what = what
-        self._files: set[int] = set()
+        self._large: dict[int, int] = {}
+        """Size in bytes of each large input that is outstanding, by index."""
+        self._large_bytes = 0
         self.sent = 0
         self.answered = 0
         self.held = 0
@@ -68,25 +72,36 @@ class Feed:
     def has_room(self) -> bool:
         return (
             self.sent - self.answered < MAX_OUTSTANDING
-            and len(self._files) < MAX_OUTSTANDING_FILES
             and self.held < MAX_HELD
+            and (not self._large or self._has_room_for_large())
         )
+
+    def _has_room_for_large(self) -> bool:
+        count = len(self._large)
+        return count < MIN_LARGE or (count < MAX_LARGE and self._large_bytes < MAX_LARGE_BYTES)
 
     def answer(self, index: int) -> None:
         """The output of input ``index`` has come."""
         self.answered += 1
-        if self._files:
-            self._files.discard(index)
+        if self._large:
+            self._large_bytes -= self._large.pop(index, 0)
 
-    def send(self, rows: list[Any]) -> None:
+    def send(self, rows: Iterable[Any]) -> int:
+        """Pack and send rows, how many it says: all, or up to the large one that leaves no room."""
         kwargs, what = self._kwargs, self._what
-        payloads = [pack((row, kwargs), what) for row in rows]
-        for index, payload in enumerate(payloads, self.sent):
-            if payload.fd is not None:
-                self._files.add(index)
+        payloads: list[Payload] = []
+        for row in rows:
+            payload = pack((row, kwargs), what)
+            payloads.append(payload)
+            if payload.body is None or len(payload.body) >= LARGE_BYTES:
+                self._large[self.sent + len(payloads) - 1] = payload.size_bytes
+                self._large_bytes += payload.size_bytes
+                if not self._has_room_for_large():
+                    break
         # Counted first: the answer may be there before add() returns.
         self.sent += len(payloads)
         self._call.add(payloads)
+        return len(payloads)
 
     def advance(self) -> bool:
         """Send what can be sent now. False when nothing is outstanding and nothing will be.
@@ -111,10 +126,7 @@ class InMemoryFeed(Feed):
 
     def advance(self) -> bool:
         while not self.ended and self.sent - self.answered <= MAX_OUTSTANDING - BATCH and self.has_room():
-            rows = list(islice(self._rows, BATCH))
-            self.ended = len(rows) < BATCH
-            if rows:
-                self.send(rows)
+            self.ended = self.send(islice(self._rows, BATCH)) < BATCH and self.has_room()
         return self.sent > self.answered
 
     def stop(self) -> None:
@@ -181,13 +193,14 @@ class GatheringFeed(Feed):
 
     def _flush(self) -> None:
         """Send what was gathered; ``_sending`` is held. Not under ``_changed``: sending may take its time."""
-        rows: list[Any] = []
         while self._gathered:
-            rows.append(self._gathered.popleft())
-        if rows:
-            self.send(rows)
+            self.send(self._taken())
             with self._changed:
                 self._changed.notify_all()
+
+    def _taken(self) -> Iterator[Any]:
+        while self._gathered:
+            yield self._gathered.popleft()
 
 
 class ThreadFeed(GatheringFeed):

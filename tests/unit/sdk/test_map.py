@@ -99,13 +99,15 @@ def test_at_most_a_thousand_inputs_are_outstanding(held):
     results.close()
 
 
-def test_large_arguments_do_not_use_up_descriptors(held):
-    arrays = (np.zeros(1 << 18) for _ in range(500))  # 2 MiB each
-    results = double.map(arrays)
+@pytest.mark.parametrize("make", [list, iter])
+@pytest.mark.parametrize(("size", "expected"), [(1 << 18, feeding.MAX_LARGE), (1 << 21, feeding.MIN_LARGE)])
+def test_large_arguments_use_up_neither_memory_nor_descriptors(held, make, size, expected):
+    array = np.zeros(size)  # 2 or 16 MiB pickled
+    results = double.map(make([array] * 200))
     consumer = threading.Thread(target=lambda: next(results))
     consumer.start()
-    held.wait_for_inputs(feeding.MAX_OUTSTANDING_FILES)
-    assert len(held.pending) <= feeding.MAX_OUTSTANDING_FILES + 1
+    held.wait_for_inputs(expected)
+    assert len(held.pending) == expected
     held.pending[0].run()
     consumer.join(30)
     results.close()
