@@ -16,7 +16,7 @@ from glowplug.core.decisions.placing import (
     find_offer,
     in_turn,
 )
-from glowplug.core.decisions.queueing import stalls_at
+from glowplug.core.decisions.queueing import recall_due
 from glowplug.core.lifecycles import DELAYED, DRAINING, LEASED, QUEUED, READY, RUNNING, STARTING
 from glowplug.core.state import Container, Function, Input, State
 
@@ -208,7 +208,7 @@ def next_due(container: Container, state: State) -> float | None:
             input.started_at + spec.timeout_s for input in container.running.values() if not input.ending
         ]
         if container.ahead and not container.recalling:
-            dues.append(stalls_at(container, state.limits))
+            dues.append(recall_due(container, state.limits))
     if container.status == STARTING:
         dues.append(container.created_at + spec.startup_timeout_s)
     return min(dues, default=None)

@@ -113,6 +113,8 @@ class Container:
     taken: int = 0
     """Inputs leased in its life, for ``max_inputs``."""
     recalling: bool = False
+    returned_at: float = 0.0
+    """When it last answered a recall."""
     retiring: str = ""
     """Why it takes no further input and stops once it is idle."""
     stop_reason: str = ""

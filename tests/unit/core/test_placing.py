@@ -426,3 +426,33 @@ def test_a_node_that_comes_back_in_time_serves_them() -> None:
     core.ready()
     core.sleep(100)
     assert core.outcomes() == {}
+
+
+def test_what_was_kept_for_someone_goes_on_when_they_want_it_no_more() -> None:
+    core = Core(machine("box", cards("H100", 2)))
+    core.app(function("busy", "H100"), function("large", "H100:2"), function("small", "H100"))
+    core.accept("busy")
+    core.ready()
+    core.accept("large", call_id="fc-large")
+    core.accept("small")
+    assert core.out == []
+    core.do(e.CallCancelled(core.now, "fc-large"))
+    assert core.the(c.StartContainer).function_id == "small"
+
+
+def test_everybody_has_a_first_container_before_anybody_has_a_second() -> None:
+    core = Core(machine("box", cards("H100", 4)))
+    core.app(function("whole", "H100:4"), function("many", "H100"), function("other", "H100"))
+    core.accept("whole")
+    core.ready()
+    core.accept("many", 10)
+    core.accept("other", 10)
+    core.exit("ct-e-1", signal=9)
+    core.do(e.CallCancelled(core.now, "fc-in-0"))
+    assert sorted(start.function_id for start in core.said if isinstance(start, c.StartContainer)) == [
+        "many",
+        "many",
+        "other",
+        "other",
+        "whole",
+    ]

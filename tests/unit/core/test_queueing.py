@@ -228,3 +228,46 @@ def test_a_late_output_of_an_attempt_that_runs_again_is_ignored() -> None:
     assert core.state.inputs[input_id].attempt == 2
     fact = e.OutputFact(input_id, 1, "success", 0.1)
     assert core.do(e.OutputsArrived(core.now, used, (fact,))) == []
+
+
+def test_a_return_told_twice_does_not_take_back_the_next_lease() -> None:
+    core = made_fast(one_container())
+    ids = core.accept("f", 3)
+    core.sleep(core.state.limits.look_ahead_stall_s)
+    core.do(e.InputsReturned(core.now, "ct-e-1", tuple(ids[1:])))
+    core.answer("ct-e-1", ids[0], run_s=1e-5)
+    assert core.leases() == {"ct-e-1": ids[1:]}
+    assert core.do(e.InputsReturned(core.now, "ct-e-1", tuple(ids[1:]))) == []
+    assert core.ahead("ct-e-1") == ids[2:]
+
+
+def test_what_stalls_again_is_recalled_again() -> None:
+    core = made_fast(one_container())
+    ids = core.accept("f", 3)
+    for first in (0, 1):
+        core.sleep(core.state.limits.look_ahead_stall_s)
+        assert core.the(c.RecallInputs).input_ids == tuple(ids[first + 1 :])
+        core.do(e.InputsReturned(core.now, "ct-e-1", ()))
+        core.answer("ct-e-1", ids[first], run_s=1e-5)
+
+
+def test_an_old_failure_told_twice_does_not_end_the_retry() -> None:
+    core = one_container(retries=RetryPolicy(1))
+    (input_id,) = core.accept("f")
+    old = e.OutputsArrived(core.now, "ct-e-1", (e.OutputFact(input_id, 1, "failure", 0.1),))
+    core.do(old)
+    core.sleep(1)
+    assert core.running("ct-e-1") == [input_id]
+    assert core.do(old) == []
+    assert core.running("ct-e-1") == [input_id]
+
+
+def test_a_late_success_ends_an_input_that_waits_for_its_retry() -> None:
+    core = one_container(timeout_s=10.0, retries=RetryPolicy(1))
+    (input_id,) = core.accept("f")
+    core.sleep(10 + core.state.limits.cancel_grace_s)
+    assert core.state.inputs[input_id].status == "delayed"
+    core.do(e.OutputsArrived(core.now, "ct-e-1", (e.OutputFact(input_id, 1, "success", 9.9),)))
+    assert core.outcomes() == {input_id: "success"}
+    core.sleep(60)
+    assert core.got(c.LeaseInputs) == []

@@ -71,5 +71,11 @@ def stalls_at(container: Container, limits: Limits) -> float:
     return float("inf")
 
 
+def recall_due(container: Container, limits: Limits) -> float:
+    """When what waits behind a stalled input is asked back. Not at once again: what an answer left out had
+    been begun, and its output is on its way."""
+    return max(stalls_at(container, limits), container.returned_at + limits.look_ahead_stall_s)
+
+
 def fair_share(function: Function) -> int:
     return -(-(function.queued + function.leased) // max(1, len(function.ready)))

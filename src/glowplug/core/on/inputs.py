@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glowplug.core.commands import Command, FinishInput
-from glowplug.core.decisions.queueing import remove_queued, stalls_at
+from glowplug.core.decisions.queueing import recall_due, remove_queued
 from glowplug.core.events import (
     CallCancelled,
     FirstItemYielded,
@@ -165,6 +165,7 @@ def inputs_returned(state: State, event: InputsReturned, out: list[Command]) -> 
     if container is None:
         return
     container.recalling = False
+    container.returned_at = event.at
     function = container.function
     for input_id in event.input_ids:
         input = state.inputs.get(input_id)
@@ -177,7 +178,7 @@ def inputs_returned(state: State, event: InputsReturned, out: list[Command]) -> 
     for input in container.ahead:
         input.recalled = False
     if container.ahead and container.running:
-        state.wake(container, stalls_at(container, state.limits))
+        state.wake(container, recall_due(container, state.limits))
     state.dirty[function.spec.id] = function
     if container.status == READY and not container.running and not container.ahead:
         became_idle(state, container, event.at, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glowplug.core.commands import Command
 from glowplug.core.decisions.autoscaling import wanted_containers
-from glowplug.core.decisions.queueing import stalls_at
+from glowplug.core.decisions.queueing import recall_due
 from glowplug.core.events import TimePassed
 from glowplug.core.lifecycles import DELAYED, READY, STARTING
 from glowplug.core.state import Container, Function, Input, State, Subject
@@ -46,11 +46,11 @@ def look_at_container(state: State, container: Container, at: float, out: list[C
         if container.running.get(input.id) is input:
             look_at_running(state, container, input, at, out)
     if container.ahead and not container.recalling and container.status == READY:
-        stalled_at = stalls_at(container, state.limits)
-        if stalled_at <= at:
+        due = recall_due(container, state.limits)
+        if due <= at:
             recall(container, out)
         else:
-            state.wake(container, stalled_at)
+            state.wake(container, due)
     if container.id in container.function.idle:
         look_at_idle(state, container, at, out)
 

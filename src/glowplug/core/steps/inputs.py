@@ -19,6 +19,7 @@ from glowplug.core.decisions.queueing import (
     lease_count,
     look_ahead,
     put_back,
+    recall_due,
     stalls_at,
     take_next,
 )
@@ -79,7 +80,7 @@ def lease(state: State, container: Container, count: int, at: float, out: list[C
     if function.starting and state.waiting:
         state.dirty[function.spec.id] = function
     if container.ahead:
-        state.wake(container, stalls_at(container, state.limits))
+        state.wake(container, recall_due(container, state.limits))
     out.append(LeaseInputs(container.id, tuple(leases)))
 
 
