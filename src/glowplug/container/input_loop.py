@@ -29,6 +29,12 @@ BEGUN_REMEMBERED = 256
 never leased that many ahead."""
 
 
+HELD_OUTPUTS = 16
+"""Outputs of very short runs travel together, at most so many; half of what a container is leased ahead."""
+HELD_S = 0.0005
+"""And none waits longer for the others, unless a long run follows: see ``_send_output``."""
+
+
 class StopRequested(BaseException):
     """The container shall end: raised in the main thread while no user code runs."""
 
@@ -53,6 +59,9 @@ class InputLoop:
         self._in_user_code = False
         self._recalled: set[str] = set()
         self._begun: collections.deque[str] = collections.deque(maxlen=BEGUN_REMEMBERED)
+        self._held: list[list[Any]] = []
+        self._held_since = 0.0
+        self._sending = threading.Lock()
         self._cancelled: tuple[str, int] | None = None
         self._stopping = False
         self._credit = threading.Semaphore(ITEM_CREDIT)
@@ -69,6 +78,7 @@ class InputLoop:
         try:
             while not self._stopping:
                 if not self._queue:
+                    self._send_held()
                     self._receive()
                 while self._queue and not self._stopping:
                     self._run_next()
@@ -76,6 +86,10 @@ class InputLoop:
             pass
         finally:
             self._stopping = True
+            try:
+                self._send_held()
+            except OSError:
+                pass
             if self._event_loop is not None:
                 self._event_loop.close()
 
@@ -95,6 +109,8 @@ class InputLoop:
                 return
             self._current = (input_id, attempt)
             self._begun.append(input_id)
+        if attempt > 1:
+            self._send_held()
         call_id = "fc-" + input_id[3:].rsplit("-", 1)[0]
         context.set_current_input(input_id, call_id)
         self.output.set_input(input_id)
@@ -104,12 +120,37 @@ class InputLoop:
         except errors.InputCancellation:
             # The signal arrived as the function was returning.
             status, result = "cancelled", None
-        run_s = time.perf_counter() - started_at
+        ended_at = time.perf_counter()
         self.output.flush()
         field = None if result is None else result.to_wire()
-        fds = [result.fd] if result is not None and result.fd is not None else None
-        self.data.send([messages.OUTPUTS, [[input_id, attempt, status, run_s, field]]], fds)
+        self._send_output([input_id, attempt, status, ended_at - started_at, field], result, ended_at)
         self._current = None
+
+    def _send_output(self, fact: list[Any], result: Payload | None, ended_at: float) -> None:
+        """Send it, or hold it for the next ones: a message each would cost more than a very short run.
+
+        Only while further inputs are at hand. Should the next one run long, the server asks for those behind
+        it, and what is held goes with the answer. An input that is run again is sent at once and alone, so
+        that one which kills its container is found out: the server takes the oldest without output for it.
+        """
+        fd = None if result is None else result.fd
+        with self._sending:
+            if not self._held:
+                self._held_since = ended_at
+            self._held.append(fact)
+            may_wait = self._queue and fact[1] == 1 and fd is None and not self._is_generator
+            if may_wait and len(self._held) < HELD_OUTPUTS and ended_at - self._held_since < HELD_S:
+                return
+            self._flush_held(None if fd is None else [fd])
+
+    def _send_held(self) -> None:
+        with self._sending:
+            self._flush_held()
+
+    def _flush_held(self, fds: list[int] | None = None) -> None:
+        facts, self._held = self._held, []
+        if facts:
+            self.data.send([messages.OUTPUTS, facts], fds)
 
     def _run(self, input_id: str, attempt: int, payload: Payload) -> tuple[str, Payload | None]:
         try:
@@ -216,6 +257,7 @@ class InputLoop:
             while True:
                 message = self.control.receive()
                 kind = message[0]
+                self._send_held()
                 if kind == messages.CANCEL_INPUT:
                     self._cancel(message[1], message[2], main_thread)
                 elif kind == messages.RECALL:
