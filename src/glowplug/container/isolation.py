@@ -8,9 +8,11 @@ capability. Whatever is not bound is private and writable; nothing of it outlive
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import fcntl
 import os
+import socket
 import stat
+import struct
 from typing import Any
 
 from glowplug.wire.agreed import LAYERS, NEW_ROOT
@@ -18,6 +20,8 @@ from glowplug.wire.agreed import LAYERS, NEW_ROOT
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
@@ -83,6 +87,15 @@ def enter_root(plan: dict[str, Any]) -> None:
     os.chdir("/")
     _check(_libc.umount2(b"/.old", MNT_DETACH), "umount", "/.old")
     os.rmdir("/.old")
+
+
+def leave_network() -> None:
+    """A network of its own with nothing but the loopback, for ``block_network=True``."""
+    unshare(CLONE_NEWNET)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(sock, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
 
 
 def drop_privileges() -> None:

@@ -152,6 +152,8 @@ def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote) 
         if zygote.sandboxed:
             os.close(zygote.own_pid_namespace)
             isolation.enter_root(request["root"])
+            if request["root"]["block_network"]:
+                isolation.leave_network()
             isolation.drop_privileges()
         else:
             isolation.become_subreaper()

@@ -91,6 +91,11 @@ class LocalBackend:
         self, functions: Sequence[FunctionSpec], environment: dict[str, Any], source: dict[str, Any]
     ) -> None:
         for function in functions:
+            if function.definition.get("block_network") and self.bubblewrap is None:
+                raise errors.InvalidError(
+                    f"function {function.name} asks for block_network=True, which needs a sandbox, and "
+                    f"there is none here: {self.sandbox_refusal}. `glowplug doctor` says how to get one."
+                )
             self._zygote_for(function, environment, source)
 
     def start_container(self, start: ContainerStart) -> None:
@@ -178,7 +183,10 @@ class LocalBackend:
     def _fork(self, container: LocalContainer, zygote: Zygote, plan: RootPlan) -> None:
         root = None
         if self.bubblewrap is not None:
-            root = plan.for_container(_devices(_gpus_of(container.start)))
+            definition = container.start.function.definition
+            root = plan.for_container(
+                _devices(_gpus_of(container.start)), bool(definition.get("block_network"))
+            )
 
         def forked(pidfd: int) -> None:
             container.close_their_fds()

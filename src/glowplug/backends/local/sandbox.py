@@ -72,7 +72,7 @@ class RootPlan:
         """The sandbox of a zygote: everything read-only, and the right to make roots for its forks."""
         arguments = [
             bubblewrap.path, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--die-with-parent",
-            "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP",
+            "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP", "--cap-add", "CAP_NET_ADMIN",
             "--proc", "/proc", "--dev", "/dev", "--perms", "0700", "--dir", NEW_ROOT,
             "--perms", "0700", "--dir", LAYERS,
         ]  # fmt: skip
@@ -89,7 +89,7 @@ class RootPlan:
             arguments += ["--dev-bind-try", device, device]
         return [*arguments, "--chdir", "/"]
 
-    def for_container(self, devices: Sequence[str]) -> dict[str, Any]:
+    def for_container(self, devices: Sequence[str], block_network: bool = False) -> dict[str, Any]:
         """The plan a fork carries out (``container.isolation.enter_root``)."""
         covered = [path for path, _ in self.binds]
         overlaid = {
@@ -104,6 +104,7 @@ class RootPlan:
             "links": [list(link) for link in self.links],
             "private": [list(entry) for entry in PRIVATE_DIRECTORIES],
             "devices": list(devices),
+            "block_network": block_network,
         }
 
 
