@@ -9,6 +9,7 @@ import pytest
 from glowplug.core import commands as c
 from glowplug.core import events as e
 from glowplug.core.story import why_waiting
+from glowplug.model.function import FunctionSpec
 from unit.core.driver import Core, cards, function, machine
 
 
@@ -184,9 +185,10 @@ def test_an_app_that_stops_ends_its_inputs_and_containers_and_is_forgotten() -> 
     assert state.nodes["a"].holders == {}
 
 
-def test_an_app_without_containers_is_forgotten_at_once() -> None:
+@pytest.mark.parametrize("specs", [(function("f"),), ()], ids=["idle", "without functions"])
+def test_an_app_without_containers_is_forgotten_at_once(specs: tuple[FunctionSpec, ...]) -> None:
     core = Core(machine("a"))
-    core.app(function("f"))
+    core.app(*specs)
     core.do(e.AppStopped(core.now, "ap-1", "done"))
     assert core.state.apps == {}
     assert core.do(e.AppStopped(core.now, "ap-1", "done")) == []

@@ -51,5 +51,4 @@ def app_stopped(state: State, event: AppStopped, out: list[Command]) -> None:
     for call in [call for call in state.calls.values() if call.function.app is app]:
         for input in list(call.inputs.values()):
             finish(state, input, "error", out, "InputCancellation", message)
-    for function in list(app.functions.values()):
-        forget_app_if_over(state, function)
+    forget_app_if_over(state, app)

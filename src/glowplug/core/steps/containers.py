@@ -6,7 +6,7 @@ from glowplug.core.commands import Allocation, Command, Notify, RecallInputs, St
 from glowplug.core.decisions.fitting import kind_name, kind_of, price_of
 from glowplug.core.decisions.placing import Offer
 from glowplug.core.lifecycles import DRAINING, READY, STARTING, STOPPED, move_container
-from glowplug.core.state import Container, Function, Input, NodeState, State
+from glowplug.core.state import App, Container, Function, Input, NodeState, State
 from glowplug.core.steps.inputs import interrupted, record, take_from_container, timed_out
 
 
@@ -153,9 +153,8 @@ def give_back_all(
         out.append(Notify(function.app.id, function.spec.id, "info", text))
 
 
-def forget_app_if_over(state: State, function: Function) -> None:
+def forget_app_if_over(state: State, app: App) -> None:
     """The state of a stopped app goes with its last container."""
-    app = function.app
     if app.stopping and not any(other.containers for other in app.functions.values()):
         for function_id in app.functions:
             state.functions.pop(function_id, None)

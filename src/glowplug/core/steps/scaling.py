@@ -30,7 +30,7 @@ def settle(state: State, at: float, out: list[Command]) -> None:
         dirty, state.dirty = state.dirty, {}
         for function in dirty.values():
             if function.app.stopping:
-                forget_app_if_over(state, function)
+                forget_app_if_over(state, function.app)
             elif function.spec.id in state.functions:
                 dispatch(state, function, at, out)
                 look = scale(state, function, at, out) or look
