@@ -13,12 +13,14 @@ from typing import Any
 from glowplug.client.settings import Settings, build_id, make_private_directory, read_settings
 from glowplug.model import errors
 from glowplug.wire import messages
-from glowplug.wire.codec import FrameReader, frame
+from glowplug.wire.codec import FrameError, FrameReader, frame
 
 SERVER_MODULE = "glowplug.assembly.local_server"
 START_TIMEOUT_S = 30.0
 HELLO_TIMEOUT_S = 10.0
 ATTEMPT_LIMIT = 20
+LOG_TAIL_LINES = 15
+LOG_TAIL_BYTES = 16 << 10
 RESTART = "restart"
 """The refusal of an idle server that differs: it is on its way out, start another."""
 
@@ -35,7 +37,11 @@ def dial_server(settings: Settings | None = None) -> tuple[socket.socket, tuple[
         if sock is None:
             start_server(settings)
             continue
-        welcome = _greet(sock, settings)
+        try:
+            welcome = _greet(sock, settings)
+        except BaseException:
+            sock.close()
+            raise
         if welcome is not None:
             return sock, welcome
         sock.close()
@@ -79,6 +85,7 @@ def start_server(settings: Settings) -> None:
         raise errors.ConnectionError(
             f"the home of the server cannot be used: {error}. Set GLOWPLUG_HOME to a directory you can write."
         ) from error
+    log_start = log.tell()
     ready_read, ready_write = os.pipe()
     try:
         with log:
@@ -95,13 +102,20 @@ def start_server(settings: Settings) -> None:
         os.close(ready_write)
         ready_write = -1
         said = _read_all(ready_read, START_TIMEOUT_S)
+        if said is None:
+            starting.kill()
         starting.wait()  # it left the server to itself at once
     finally:
         os.close(ready_read)
         if ready_write >= 0:
             os.close(ready_write)
+    if said is None:
+        raise errors.ConnectionError(
+            f"the server was not ready within {START_TIMEOUT_S:.0f} s; its log says:\n"
+            f"{_log_tail(settings, log_start)}"
+        )
     if said not in (b"ready", b"running"):
-        reason = said.decode("utf-8", "replace").strip() or _log_tail(settings)
+        reason = said.decode("utf-8", "replace").strip() or _log_tail(settings, log_start)
         raise errors.ConnectionError(f"the server did not start: {reason}")
 
 
@@ -134,7 +148,6 @@ def _greet(sock: socket.socket, settings: Settings) -> tuple[int, str] | None:
         return answer[1], answer[2]
     if answer[1] == RESTART:
         return None
-    sock.close()
     raise errors.error_class(answer[1])(answer[2])
 
 
@@ -147,8 +160,14 @@ def _read_message(sock: socket.socket, timeout_s: float) -> list[Any] | None:
         received = sock.recv(65536)
         if not received:
             return None
-        for message in reader.feed(received):
-            return message
+        try:
+            for message in reader.feed(received):
+                return message
+        except FrameError:
+            raise errors.ConnectionError(
+                f"what listens at {sock.getpeername()} is no Glowplug server; "
+                "end it or set another GLOWPLUG_HOME"
+            ) from None
     raise errors.ConnectionError(
         f"the server did not answer within {timeout_s:.0f} s; `glowplug server stop --force` ends it"
     )
@@ -165,24 +184,27 @@ def _wait_until_gone(settings: Settings) -> None:
         time.sleep(0.02)
 
 
-def _read_all(fd: int, timeout_s: float) -> bytes:
+def _read_all(fd: int, timeout_s: float) -> bytes | None:
+    """What is written until the last writer closes; None when that takes longer."""
     said = b""
     deadline = time.monotonic() + timeout_s
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     while True:
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            return b"it was not ready within %d s" % timeout_s
+            return None
         part = os.read(fd, 4096)
         if not part:
             return said
         said += part
 
 
-def _log_tail(settings: Settings, lines: int = 15) -> str:
+def _log_tail(settings: Settings, start: int = 0) -> str:
+    """The last lines that were written behind ``start``."""
     try:
         with open(settings.server_log_path, "rb") as log:
-            log.seek(max(0, os.path.getsize(settings.server_log_path) - 16384))
-            return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
+            log.seek(max(start, os.path.getsize(settings.server_log_path) - LOG_TAIL_BYTES))
+            lines = log.read().decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:]
+            return "\n".join(lines) or "(nothing)"
     except OSError as error:
         return f"({error})"

@@ -75,7 +75,7 @@ class Server:
                 self._forget_old()
         if self._listener is not None:
             self._listener.close()
-        self.kernel.stop_all("the server was stopped")
+        self.kernel.runs.close_all("the server was stopped")
         await self.backend.close()
         await self._http.close()
         self.kernel.journal.close()
@@ -86,7 +86,7 @@ class Server:
     def warn(self, text: str) -> None:
         """In the server's log, and to whoever runs something."""
         say(text)
-        self.kernel.warn(text)
+        self.kernel.runs.warn(text)
 
     @property
     def user(self) -> str:
@@ -98,7 +98,7 @@ class Server:
 
     @property
     def busy(self) -> bool:
-        return bool(self.kernel.runs)
+        return bool(self.kernel.runs.live)
 
     def _is_useless(self) -> bool:
         if not self.settings.home.exists() or not Path(__file__).exists():
@@ -130,7 +130,7 @@ class Server:
                 self._listener.close()
                 self._listener = None
             return [messages.REFUSED, RESTART, ""], False
-        running = ", ".join(sorted({run.name for run in self.kernel.runs.values()}))
+        running = ", ".join(sorted({run.name for run in self.kernel.runs.live.values()}))
         if not same_code:
             error: errors.Error = errors.VersionError(
                 f"the running server (pid {os.getpid()}) is of another build of Glowplug ({self.build_id}, "
@@ -162,5 +162,8 @@ def _say_left(left: Predecessor) -> None:
 
 def say(text: str) -> None:
     """A line in the server's log."""
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # a full disk must not end the server for want of a line

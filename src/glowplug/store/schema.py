@@ -52,14 +52,17 @@ def open_journal(
     it.
 
     A damaged file is moved aside and a new one begun. Raises ``VersionError`` for a journal of a newer
-    version.
+    version, ``OSError`` when the disk is full.
     """
     if damage is None:
         try:
             return _connect(path)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
-                raise
+                raise OSError(
+                    f"the journal {path} cannot be opened: {error}. Make room on its disk, or set GLOWPLUG_HOME "
+                    "to a directory on another one."
+                ) from error
             damage = error
     moved = _move_aside(path)
     on_trouble(
