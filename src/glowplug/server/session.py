@@ -115,11 +115,11 @@ class ClientSession:
         if kind == messages.INPUTS:
             _, function_id, call_id, kept, fields = message
             inputs = [(input_id, from_wire(field, fds)) for input_id, field in fields]
-            kernel.accept_inputs(self, function_id, call_id, kept, inputs)
+            kernel.calls.accept(self, function_id, call_id, kept, inputs)
         elif kind == messages.CREDIT:
             kernel.grant_credit(message[1], message[2])
         elif kind == messages.CANCEL_CALL:
-            kernel.cancel_call(message[1], message[2])
+            kernel.calls.cancel(message[1], message[2])
         elif kind in (messages.OPEN_APP, messages.CLOSE_APP, messages.ATTACH_CALL):
             self._answer(message)
         elif kind == messages.PING:
@@ -129,11 +129,11 @@ class ClientSession:
         kind, request = message[0], message[1]
         try:
             if kind == messages.OPEN_APP:
-                self.reply(request, self._kernel.open_app(self, message[2], message[3]))
+                self.reply(request, self._kernel.runs.open(self, message[2], message[3]))
             elif kind == messages.CLOSE_APP:
-                self._kernel.leave_app(message[2], message[3], (self, request))
+                self._kernel.runs.leave(message[2], message[3], (self, request))
             elif kind == messages.ATTACH_CALL:
-                self._kernel.attach_call(self, request, message[2])
+                self._kernel.calls.attach(self, request, message[2])
         except errors.Error as error:
             self.refuse(request, error)
         except Exception as error:

@@ -60,17 +60,17 @@ class StopRequest(msgspec.Struct):
 
 async def list_apps(server: Server, request: Request, body: None) -> Apps:
     kernel = server.kernel
-    rows = [_running(server, run) for run in kernel.runs.values()]
+    rows = [_running(server, run) for run in kernel.runs.live.values()]
     if flag(request, "ended"):
         limit = number(request, "limit", ENDED_SHOWN, ENDED_SHOWN_MAX)
         known = await asyncio.wrap_future(kernel.journal.read_runs(limit + len(rows)))
-        rows += [_ended(run) for run in known if run.app_id not in kernel.runs][:limit]
+        rows += [_ended(run) for run in known if run.app_id not in kernel.runs.live][:limit]
     return Apps(rows)
 
 
 async def show_app(server: Server, request: Request, body: None) -> AppRow:
     run = _find(server, request)
-    if run is not None and run.app_id in server.kernel.runs:
+    if run is not None and run.app_id in server.kernel.runs.live:
         return _running(server, run)
     app = request.path_params["app"]
     known = await asyncio.wrap_future(server.kernel.journal.read_run(run.app_id if run is not None else app))
@@ -82,10 +82,10 @@ async def show_app(server: Server, request: Request, body: None) -> AppRow:
 async def stop_app(server: Server, request: Request, body: StopRequest) -> AppRow:
     """Answers when nothing of it is left."""
     run = _find(server, request)
-    if run is None or run.app_id not in server.kernel.runs:
+    if run is None or run.app_id not in server.kernel.runs.live:
         raise _not_found(server, request.path_params["app"])
     row = _running(server, run)
-    server.kernel.close_app(run.app_id, body.reason, None)
+    server.kernel.runs.close(run.app_id, body.reason)
     server.outbox.flush()
     await run.gone.wait()
     row.state, row.reason, row.ended_at, row.containers = "ended", run.stopping, server.kernel.now(), 0
@@ -118,7 +118,7 @@ async def _as_ndjson(reader: LogReader, follow: bool) -> AsyncIterator[bytes]:
 def _find(server: Server, request: Request) -> RunRecord | None:
     """By id or by name: a running app, else one whose end this server has seen."""
     app = request.path_params["app"]
-    runs, ended = server.kernel.runs, server.kernel.ended_runs
+    runs, ended = server.kernel.runs.live, server.kernel.runs.ended
     if app in runs or app in ended:
         return runs.get(app) or ended[app]
     named = [run for run in runs.values() if run.name == app]
@@ -131,7 +131,7 @@ def _find(server: Server, request: Request) -> RunRecord | None:
 
 
 def _not_found(server: Server, app: str) -> errors.NotFoundError:
-    known = [name for run in server.kernel.runs.values() for name in (run.name, run.app_id)]
+    known = [name for run in server.kernel.runs.live.values() for name in (run.name, run.app_id)]
     return errors.NotFoundError(
         f"no app {app!r} runs here{similar(app, known)}. `glowplug app list --all` shows those that ended."
     )

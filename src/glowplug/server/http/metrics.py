@@ -64,7 +64,7 @@ class _Numbers(Collector):
 
     def _totals(self) -> Iterator[Metric]:
         kernel = self._server.kernel
-        usage = kernel.total_usage()
+        usage = kernel.runs.total_usage()
         yield CounterMetricFamily("glowplug_inputs", "Inputs that have their output", usage.inputs)
         yield CounterMetricFamily("glowplug_attempts", "Attempts, re-runs included", usage.attempts)
         yield CounterMetricFamily("glowplug_attempts_rerun", "Attempts that were interrupted", usage.rerun)
@@ -73,7 +73,7 @@ class _Numbers(Collector):
         for gpu_type, used_s in sorted(usage.gpu_seconds.items()):
             seconds.add_metric([gpu_type], used_s)
         yield seconds
-        yield GaugeMetricFamily("glowplug_apps", "Running apps", len(kernel.runs))
+        yield GaugeMetricFamily("glowplug_apps", "Running apps", len(kernel.runs.live))
         yield GaugeMetricFamily(
             "glowplug_started_at_seconds", "When the server started", self._server.started_at
         )

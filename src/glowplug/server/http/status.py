@@ -53,7 +53,7 @@ async def show_status(server: Server, request: Request, body: None) -> Status:
         home=str(settings.home),
         socket=str(settings.socket_path),
         busy=server.busy,
-        apps=[RunningApp(run.app_id, run.name) for run in server.kernel.runs.values()],
+        apps=[RunningApp(run.app_id, run.name) for run in server.kernel.runs.live.values()],
         containers=len(server.kernel.state.containers),
     )
 
