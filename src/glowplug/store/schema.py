@@ -1,4 +1,5 @@
-"""The journal's tables, and the opening of its file: private, synced at every commit, renewed when damaged."""
+"""The journal's tables, and the opening of its file: private, synced at every commit, renewed when
+damaged."""
 
 from __future__ import annotations
 
@@ -60,8 +61,8 @@ def open_journal(
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise OSError(
-                    f"the journal {path} cannot be opened: {error}. Make room on its disk, or set GLOWPLUG_HOME "
-                    "to a directory on another one."
+                    f"the journal {path} cannot be opened: {error}. Make room on its disk, or set "
+                    "GLOWPLUG_HOME to a directory on another one."
                 ) from error
             damage = error
     moved = _move_aside(path)
