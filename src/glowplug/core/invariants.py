@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glowplug.core.decisions.autoscaling import missing_containers, wanted_containers
+from glowplug.core.decisions.autoscaling import wanted_containers
 from glowplug.core.decisions.fitting import kind_of
 from glowplug.core.decisions.placing import (
     EVICTABLE,
@@ -14,7 +14,7 @@ from glowplug.core.decisions.placing import (
     acceptable_entries,
     claims_before,
     find_offer,
-    in_turn,
+    turns,
 )
 from glowplug.core.decisions.queueing import recall_due
 from glowplug.core.lifecycles import DELAYED, DRAINING, LEASED, QUEUED, READY, RUNNING, STARTING
@@ -238,12 +238,9 @@ def work_is_conserved(state: State) -> Iterator[str]:
 def no_place_is_missed(state: State) -> Iterator[str]:
     """Nobody waits beside GPUs that are free, or idle ones an input may have, and that nobody before it in
     turn counts on."""
-    for function in in_turn(state):
+    for function in {function.number: function for function in turns(state, state.now)}.values():
         found = function.choices
-        if found is None or not function.spec.gpu or function.start_not_before > state.now:
-            continue
-        if missing_containers(function, found, state.limits) <= 0:
-            continue
+        assert found is not None
         entries = acceptable_entries(function, found, state.now)
         claims = claims_before(state, function, state.now)
         offer = find_offer(state, function, found, entries, claims, urgent=function.queued > 0)

@@ -173,9 +173,9 @@ class Function:
         return len(self.fresh) + len(self.returned)
 
     @property
-    def holds_any(self) -> bool:
-        """Whether a container of it runs or will."""
-        return any(container.status != DRAINING for container in self.containers.values())
+    def held(self) -> int:
+        """Its containers, those that take no further input included, those told to stop not."""
+        return sum(container.status != DRAINING for container in self.containers.values())
 
     @property
     def live(self) -> int:

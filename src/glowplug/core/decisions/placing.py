@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop, heapreplace
 from itertools import islice
 
 from glowplug.core.decisions.autoscaling import cpu_containers, missing_containers
@@ -43,40 +44,35 @@ class Offer:
     """Whose GPUs they are now."""
 
 
-def in_turn(state: State) -> list[Function]:
-    """Everything that waits, in the order it is looked at; of equals, who began to wait first."""
-    return sorted(state.waiting.values(), key=priority)
-
-
-def priority(function: Function) -> tuple[bool, bool, float]:
-    """Waiting inputs before promises, who holds nothing before who holds something, then who waits
-    longest."""
-    return not function.queued, function.holds_any, function.waiting_since or 0.0
+def turns(state: State, at: float) -> Iterator[Function]:
+    """Who is given a container next, one at a time: waiting inputs before promises, who holds least before
+    who holds more, then who waits longest. What is given out on the way counts as held."""
+    lacking = [
+        (not function.queued, function.held, function.waiting_since or 0.0, number, function, missing)
+        for number, function in enumerate(state.waiting.values())
+        if function.spec.gpu and function.choices is not None and function.start_not_before <= at
+        if (missing := missing_containers(function, function.choices, state.limits)) > 0
+    ]
+    heapify(lacking)
+    while lacking:
+        is_promise, held, _, number, function, missing = lacking[0]
+        yield function
+        if missing > 1:
+            heapreplace(lacking, (is_promise, held + 1, at, number, function, missing - 1))
+        else:
+            heappop(lacking)
 
 
 def is_aged(function: Function, at: float, limits: Limits) -> bool:
     """Whether it holds nothing and has waited so long that others make room for it between two inputs."""
     since = function.waiting_since
-    return not function.holds_any and since is not None and at - since >= limits.ageing_s
+    return not function.held and since is not None and at - since >= limits.ageing_s
 
 
 def claim(claims: Claims, function: Function, offer: Offer, aged: bool) -> None:
     kept = claims.firm if offer.level < RETIRING or aged else claims.collecting
     for gpu in offer.gpus:
         kept[gpu.uuid] = function
-
-
-def turns(state: State, at: float) -> Iterator[Function]:
-    """Who is given a container next, one at a time: everybody's first before anybody's second."""
-    lacking = [
-        (function, missing_containers(function, function.choices, state.limits))
-        for function in in_turn(state)
-        if function.spec.gpu and function.choices is not None and function.start_not_before <= at
-    ]
-    for turn in range(max((missing for _, missing in lacking), default=0)):
-        for function, missing in lacking:
-            if turn < missing:
-                yield function
 
 
 def claims_before(state: State, function: Function, at: float) -> Claims:
@@ -154,9 +150,14 @@ def acceptable_entries(function: Function, found: Choices, at: float) -> tuple[E
 def usable_gpus(function: Function, claims: Claims, limits: Limits) -> Usable:
     """Whether a GPU is left to a function by those of higher priority."""
     firm, collecting = claims.firm, claims.collecting
-    if function.run_time_s is not None and function.run_time_s < limits.backfill_run_s:
+    if is_short(function.run_time_s, limits):
         return lambda gpu: gpu.uuid not in firm
     return lambda gpu: gpu.uuid not in firm and gpu.uuid not in collecting
+
+
+def is_short(run_time_s: float | None, limits: Limits) -> bool:
+    """Whether runs are known to be so short that they may use what is being collected."""
+    return run_time_s is not None and run_time_s < limits.backfill_run_s
 
 
 def leave_to_explicit(state: State, function: Function, entry: Entry) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glowplug.core.commands import Command, FinishInput
+from glowplug.core.decisions.placing import is_short
 from glowplug.core.decisions.queueing import recall_due, remove_queued
 from glowplug.core.events import (
     CallCancelled,
@@ -97,12 +98,17 @@ def outputs_arrived(state: State, event: OutputsArrived, out: list[Command]) -> 
         if fact.status == "success":
             before = function.run_time_s
             function.run_time_s = run_s if before is None else before + weight * (run_s - before)
+            if state.waiting and is_short(function.run_time_s, state.limits) != is_short(
+                before, state.limits
+            ):
+                state.capacity_changed = True
             function.crashes_in_a_row = 0
             record(input, container, run_s, "success", out)
             finish(state, input, "success", out)
         else:
             unsuccessful(state, container, input, fact, at, out)
     if container.status != READY:
+        state.dirty[function.spec.id] = function
         return
     if not container.retiring and (function.fresh or function.returned):
         refill(state, container, at, out)

@@ -95,6 +95,8 @@ def gpu_failed(state: State, event: GpuFailed, out: list[Command]) -> None:
     if node is None or event.gpu_uuid not in node.gpus:
         return
     node.cordoned[event.gpu_uuid] = event.reason
+    # What was counted on it by those who wait is free for others.
+    state.capacity_changed = True
     container = node.holders.get(event.gpu_uuid)
     if container is not None:
         reason = f"GPU {event.gpu_uuid} failed: {event.reason}"

@@ -84,7 +84,7 @@ def scale(state: State, function: Function, at: float, out: list[Command]) -> bo
         function.refuse_at = None
         stop_waiting(state, function)
         return False
-    return is_new or (bool(function.queued) and not function.looked_urgent)
+    return is_new or bool(function.queued) != function.looked_urgent
 
 
 def let_idle_go(state: State, function: Function) -> None:
