@@ -493,8 +493,11 @@ class SimWorld:
             if container.is_alive and container.allocation.node_id == node_id:
                 container.vanish()
 
+        link = self.link
+
         def notice() -> None:
-            if node_id in self.down and self.link.is_up:
+            # Before it joins again, or nobody would know that its containers are gone.
+            if link is self.link and link.is_up:
                 self.handle(e.NodeLost(self.now, node_id, "no heartbeat"))
 
         self.after(self.network.uniform(0, 0.09), notice)

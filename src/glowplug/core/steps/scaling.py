@@ -136,37 +136,41 @@ def place_waiting(state: State, at: float, out: list[Command]) -> None:
     claims = Claims()
     for function in state.waiting.values():
         function.looked_urgent = function.queued > 0
-        function.reserved_node = ""
         current_choices(state, function, out)
-    served: dict[str, bool] = {}
+    unserved: dict[str, Function] = {}
+    collecting_on: dict[str, str] = {}
     for function in turns(state, at):
-        if served.get(function.spec.id, True):
-            served[function.spec.id] = place(state, function, claims, at, out)
+        if function.spec.id in unserved:
+            continue
+        offer = place(state, function, claims, at, out)
+        if offer is None:
+            unserved[function.spec.id] = function
+        elif offer.level >= RETIRING:
+            collecting_on.setdefault(function.spec.id, offer.node.node.id)
     for function in list(state.waiting.values()):
+        function.reserved_node = collecting_on.get(function.spec.id, "")
         found = current_choices(state, function, out)
         if function.spec.gpu and missing_containers(function, found, state.limits) <= 0:
             stop_waiting(state, function)
 
 
-def place(state: State, function: Function, claims: Claims, at: float, out: list[Command]) -> bool:
-    """Start one container of it or claim what one needs; returns whether there was anything."""
+def place(state: State, function: Function, claims: Claims, at: float, out: list[Command]) -> Offer | None:
+    """Start one container of it or claim what one needs."""
     found = current_choices(state, function, out)
     entries = acceptable_entries(function, found, at)
     offer = find_offer(state, function, found, entries, claims, function.looked_urgent)
     if offer is None:
-        return False
+        return None
     if offer.level == FREE:
         if offer.entry.notice:
             notify(function, offer.entry.notice, out)
         start(state, function, offer.node, offer, at, reason_to_start(function), out)
         function.waiting_since = at
-        return True
-    if offer.level >= RETIRING:
-        function.reserved_node = offer.node.node.id
+        return offer
     aged = is_aged(function, at, state.limits)
     claim(claims, function, offer, aged)
     make_room(state, function, offer, aged, out)
-    return True
+    return offer
 
 
 def make_room(state: State, function: Function, offer: Offer, aged: bool, out: list[Command]) -> None:
