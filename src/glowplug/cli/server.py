@@ -61,15 +61,11 @@ def stop(force: bool) -> None:
     """
     from glowplug.client.settings import read_settings
 
-    settings = read_settings()
-    pid = _running_pid(settings)
+    pid = end_server(force)
     if pid is None:
-        click.echo(f"no server runs for {settings.home}")
-        return
-    if not force:
-        _refuse_if_busy(settings, pid)
-    _end(pid, force)
-    click.echo(f"the server (pid {pid}) ended")
+        click.echo(f"no server runs for {read_settings().home}")
+    else:
+        click.echo(f"the server (pid {pid}) ended")
 
 
 @server.command()
@@ -154,6 +150,22 @@ def logs(follow: bool, lines: int) -> None:
                 click.echo(line.rstrip("\n"))
             else:
                 time.sleep(FOLLOW_POLL_S)
+
+
+def end_server(force: bool) -> int | None:
+    """End this home's server and return its pid once it is gone; None when none runs.
+
+    Raises ``ConflictError`` when it is busy and ``force`` is not set.
+    """
+    from glowplug.client.settings import read_settings
+
+    settings = read_settings()
+    pid = _running_pid(settings)
+    if pid is not None:
+        if not force:
+            _refuse_if_busy(settings, pid)
+        _end(pid, force)
+    return pid
 
 
 def _running_pid(settings: Settings) -> int | None:
