@@ -236,6 +236,10 @@ class LocalBackend:
         return command
 
     def _mount(self, volume: dict[str, Any]) -> VolumeMount:
+        if os.sep in volume["name"] or volume["name"] in ("", ".", ".."):
+            raise errors.InvalidError(
+                f"a volume cannot be named {volume['name']!r}: its name is that of a directory"
+            )
         directory = self._volumes / volume["name"]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.bubblewrap is None:

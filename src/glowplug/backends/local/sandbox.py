@@ -42,6 +42,8 @@ GPU_CONTROL_DEVICES = (
 )  # fmt: skip
 MIG_CAPABILITIES = "/dev/nvidia-caps"
 HOME = "/root"
+LINK_LIMIT = 40
+"""As many links as the kernel follows."""
 ZYGOTE_VOLUMES = "/.volumes"
 """Where a zygote holds the volumes its containers bind to the paths their functions name."""
 
@@ -98,7 +100,9 @@ class RootPlan:
             if (ancestor := _ancestor(volume.path, covered)) and not os.path.isdir(volume.path)
         }
         binds = [[path, path, "overlay" if path in overlaid else mode] for path, mode in self.binds]
-        binds += [[f"{ZYGOTE_VOLUMES}/{number}", v.path, "rw"] for number, v in enumerate(self.volumes)]
+        # A volume may lie in another, whichever was named first.
+        by_depth = sorted(enumerate(self.volumes), key=lambda each: each[1].path.count("/"))
+        binds += [[f"{ZYGOTE_VOLUMES}/{number}", volume.path, "rw"] for number, volume in by_depth]
         return {
             "binds": binds,
             "links": [list(link) for link in self.links],
@@ -127,7 +131,7 @@ def make_root_plan(
         elif os.path.isdir(path):
             modes[path] = "ro"
     wanted = [runtime, environment.get("prefix"), environment.get("base_prefix"), *RESOLVER_PATHS]
-    wanted += [os.path.dirname(environment["executable"]), *environment.get("sys_path", ())]
+    wanted += [*_link_directories(environment["executable"]), *environment.get("sys_path", ())]
     # A program started from /tmp has it on sys.path; that is no reason to show the whole of it.
     never = {"/", *(path for path, _ in PRIVATE_DIRECTORIES)}
     for path in filter(None, wanted):
@@ -135,15 +139,37 @@ def make_root_plan(
             if os.path.exists(each) and each not in never:
                 modes.setdefault(each, "ro")
     directory = source.get("directory")
-    if directory and os.path.isdir(directory) and os.path.realpath(directory) != "/":
-        modes[os.path.abspath(directory)] = "overlay"
+    if directory and os.path.isdir(directory):
+        if os.path.realpath(directory) != "/":
+            modes[os.path.abspath(directory)] = "overlay"
+        elif source.get("script"):  # beside it is the whole machine
+            modes[os.path.abspath(source["script"])] = "ro"
     binds = []
     for path in sorted(modes, key=lambda each: (each.count("/"), each)):
         first = "/" + path.split("/")[1]
-        if first in links or (modes[path] == "ro" and _ancestor(path, [bound for bound, _ in binds])):
+        if first in links or (modes[path] == "ro" and _is_covered(path, binds)):
             continue
         binds.append((path, modes[path]))
     return RootPlan(tuple(binds), tuple(sorted(links.items())), tuple(volumes), tuple(gpu_devices))
+
+
+def _link_directories(executable: str) -> list[str]:
+    """Where each link on the way from ``executable`` to the program itself lies."""
+    directories = [os.path.dirname(executable)]
+    for _ in range(LINK_LIMIT):
+        if not os.path.islink(executable):
+            break
+        executable = os.path.normpath(os.path.join(directories[-1], os.readlink(executable)))
+        directories.append(os.path.dirname(executable))
+    return directories
+
+
+def _is_covered(path: str, binds: Sequence[tuple[str, str]]) -> bool:
+    """Whether a bind above shows ``path`` already. An overlay does not show what is mounted inside it."""
+    above = _ancestor(path, [bound for bound, _ in binds])
+    if above is None:
+        return False
+    return dict(binds)[above] == "ro" or os.stat(path).st_dev == os.stat(above).st_dev
 
 
 def _ancestor(path: str, candidates: Sequence[str]) -> str | None:
