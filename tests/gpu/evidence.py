@@ -76,7 +76,8 @@ def main() -> int:
 def _run_tests(log: Path, report: Path, about: list[str]) -> int:
     command = [
         sys.executable, "-m", "pytest", "-p", "pytest_timeout", "-p", "no:cacheprovider", "-m", "gpu",
-        "-v", "-rA", "--durations=0", f"--session-timeout={SESSION_LIMIT_S}", f"--junitxml={report}", "-o", "junit_family=xunit1",
+        "-v", "-rA", "--durations=0", f"--session-timeout={SESSION_LIMIT_S}",
+        f"--junitxml={report}", "-o", "junit_family=xunit1",
         *(str(HERE / file) for file in FILES),
     ]  # fmt: skip
     # What else is installed for pytest on the machine has no say here.

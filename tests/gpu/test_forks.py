@@ -56,7 +56,8 @@ def spread(seconds: list[float]) -> str:
 
 def test_asking_for_cuda_at_import_keeps_a_module_warm(home: Home, record_property):
     done = home.run(PROGRAMS / "device_at_import.py", name="main")
-    assert "cannot be kept warm" not in done.stderr, done.said
+    for complaint in ("cannot be kept warm", "NVML"):
+        assert complaint not in done.stderr, done.said
     assert done.value == {"with a card": ["cuda", 45.0, []], "without": ["cpu", 45.0, []]}
     record_property('`"cuda" if torch.cuda.is_available() else "cpu"` at import', "forks, right in both")
 

@@ -87,7 +87,7 @@ def test_a_killed_container_frees_its_card_and_its_input_runs_again(
     whole = home.run(PROGRAMS / "placing.py", name="all_cards").value
     assert len(whole["cuda"]) == fleet.count
     assert eventually(lambda: is_back(fleet, before)), f"used before {before} MiB, now {used_mib(fleet)} MiB"
-    said = [line for line in done.stderr.splitlines() if "SIGKILL" in line]
+    said = [line for line in done.stderr.splitlines() if "signal 9" in line]
     assert said, done.said
     record_property("said", said[0])
 

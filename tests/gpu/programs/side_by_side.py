@@ -14,7 +14,7 @@ MEETING_LIMIT_S = 60.0
 MEETING = "/meeting"
 
 app = modal.App("side-by-side")
-volume = modal.SharedVolume().persist("side-by-side")
+volume = modal.Volume.from_name("side-by-side", create_if_missing=True)
 
 
 def meet(name: str, round: str) -> None:
@@ -28,7 +28,7 @@ def meet(name: str, round: str) -> None:
         time.sleep(0.01)
 
 
-@app.function(gpu=os.environ.get("GPU_TYPE", "any"), shared_volumes={MEETING: volume})
+@app.function(gpu=os.environ.get("GPU_TYPE", "any"), volumes={MEETING: volume})
 def beside(run: str, number: int) -> dict:
     initialized_before = torch.cuda.is_initialized()
     begun_at = time.monotonic()
@@ -40,9 +40,11 @@ def beside(run: str, number: int) -> dict:
     product = square @ square.T
     right = bool(torch.equal(product.cpu(), square.cpu() @ square.cpu().T))
     meet(f"{number}", f"{run}-end")
+    libcuda = ctypes.CDLL("libcuda.so.1")
+    cuda_probe.check(libcuda.cuInit(0), "cuInit")
     return {
         "allocated": os.environ["GLOWPLUG_GPU_UUIDS"].split(","),
-        "cuda": cuda_probe.visible_uuids(ctypes.CDLL("libcuda.so.1")),
+        "cuda": cuda_probe.visible_uuids(libcuda),
         "container": os.environ["MODAL_TASK_ID"],
         "initialized_before": initialized_before,
         "right": right,
