@@ -21,6 +21,7 @@ from glowplug.client.config import TYPES_VARIABLE, read_config
 from glowplug.client.launch import connect
 from glowplug.client.settings import Settings, make_private_directory, read_settings
 from glowplug.model import errors
+from glowplug.server.selector import DirectSelector
 from glowplug.server.server import Server, say
 from glowplug.store.sqlite_journal import SqliteJournal
 from glowplug.wire.stream import Outbox
@@ -51,7 +52,9 @@ def main() -> None:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         _raise_file_limit()
-        asyncio.run(_serve(settings, options.ready_fd))
+        selector = DirectSelector()
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            runner.run(_serve(settings, options.ready_fd, selector))
     except (errors.Error, OSError) as error:
         say(f"cannot serve: {error}")
         _tell(options.ready_fd, str(error).encode())
@@ -78,9 +81,13 @@ def _take_lock(lock: IO[str], settings: Settings) -> bool:
         time.sleep(LOCK_POLL_S)
 
 
-async def _serve(settings: Settings, ready_fd: int) -> None:
+async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) -> None:
     loop = asyncio.get_running_loop()
-    outbox = Outbox()
+    outbox = Outbox(selector)
+    selector.after_turn = outbox.flush
+    selector.on_error = lambda error: loop.call_exception_handler(
+        {"message": "a connection's message could not be handled", "exception": error}
+    )
     config = read_config()
     locks = GpuLocks(settings.home)
     inventory = make_inventory(settings, locks)

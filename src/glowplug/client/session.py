@@ -8,6 +8,7 @@ this side both ignore what they have already seen, so an input has one output.
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import secrets
 import threading
@@ -117,7 +118,6 @@ class Call:
         self._unanswered: dict[str, Payload] = {}
         self._outputs: collections.deque[Output] = collections.deque()
         self._waiters: list[Waiter] = []
-        self._lock = threading.Lock()
         self._items_seen: dict[str, int] = {}
         self._abandoned = False
         self.answered: set[str] | None = None
@@ -275,7 +275,7 @@ class Run:
     def call(self, function_id: str, kept: bool = False) -> Call:
         """A new, empty invocation of a function. ``kept``: its outputs can be asked for by id later
         (spawn)."""
-        call = Call(self, function_id, "fc-" + _unique(), kept)
+        call = Call(self, function_id, "fc-" + _ids.next(), kept)
         self.calls[call.call_id] = call
         return call
 
@@ -403,7 +403,7 @@ class Client:
 
     def start_app(self, spec: AppSpec, sink: LogSink) -> Run:
         """Register an app's functions and open its run. Raises what the server refuses, by class."""
-        app_id = "ap-" + _unique()
+        app_id = "ap-" + _ids.next()
         function_ids = {
             function["name"]: f"fu-{app_id[3:]}-{number}" for number, function in enumerate(spec.functions)
         }
@@ -697,8 +697,21 @@ def _restartable_functions(run: Run) -> set[str]:
     return {run.function_ids[each["name"]] for each in functions if each.get("restart_generator")}
 
 
-def _unique() -> str:
-    return secrets.token_hex(8)
+class _Ids:
+    """Ids no other process has: a random beginning for each process, then a count."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self._beginning = secrets.token_hex(5)
+        self._count = itertools.count(1)
+
+    def next(self) -> str:
+        return f"{self._beginning}{next(self._count):06x}"
+
+
+_ids = _Ids()
 
 
 def _index_of(input_id: str) -> int:
@@ -709,6 +722,7 @@ _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
 def _outlive_fork() -> None:
+    _ids.renew()
     for client in list(_clients):
         client.outlive_fork()
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from glowplug.core.commands import Allocation
 from glowplug.model.function import FunctionSpec
 from glowplug.model.node import Node
@@ -26,15 +28,13 @@ class ContainerStart:
     node: Node
 
 
-@dataclass(frozen=True)
-class LeasedInput:
+class LeasedInput(msgspec.Struct, frozen=True):
     input_id: str
     attempt: int
     payload: Payload
 
 
-@dataclass(frozen=True)
-class ArrivedOutput:
+class ArrivedOutput(msgspec.Struct, frozen=True):
     """What a container answered; ``status`` as in ``core.events.OutputFact``."""
 
     input_id: str

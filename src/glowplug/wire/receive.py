@@ -19,6 +19,8 @@ MAX_FDS = 200
 """Descriptors of one message; the kernel carries at most 253."""
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 # Descriptors are for this process: a program that user code starts must not hold payloads open.
+# As plain numbers: the flags of the socket module are enums, whose arithmetic costs more than a small read.
+_TRUNCATED = int(socket.MSG_CTRUNC)
 _FLAGS = int(socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 
 
@@ -55,7 +57,7 @@ class FrameReceiver:
                 fds = array.array("i")
                 fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
                 self.fds.extend(fds)
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             # The kernel drops what does not fit; going on would give one message the payload of another.
             raise OSError(errno.EMFILE, "too many open files: descriptors of payloads were lost (ulimit -n)")
         if not size:

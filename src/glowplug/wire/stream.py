@@ -28,10 +28,22 @@ class HasDescriptor(Protocol):
     def fd(self) -> int | None: ...
 
 
-class Outbox:
-    """Streams with something to send, flushed once a turn."""
+class Watcher(Protocol):
+    """Calls back when a descriptor can be read, or written."""
 
-    def __init__(self) -> None:
+    def watch(
+        self, fd: int, readable: Callable[[], None], writable: Callable[[], None] | None = None
+    ) -> None: ...
+
+    def unwatch(self, fd: int) -> None: ...
+
+
+class Outbox:
+    """Streams with something to send, flushed once a turn: by ``watcher`` where one is given, else by each
+    stream when it has read."""
+
+    def __init__(self, watcher: Watcher | None = None) -> None:
+        self.watcher = watcher
         self._dirty: list[Callable[[], None]] = []
 
     def add(self, flush: Callable[[], None]) -> None:
@@ -42,6 +54,31 @@ class Outbox:
             dirty, self._dirty = self._dirty, []
             for flush in dirty:
                 flush()
+
+
+class LoopWatcher:
+    """The plain way, through an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
+        self._loop = loop
+        self._outbox = outbox
+
+    def watch(
+        self, fd: int, readable: Callable[[], None], writable: Callable[[], None] | None = None
+    ) -> None:
+        self._loop.add_reader(fd, self._turn, readable)
+        if writable is not None:
+            self._loop.add_writer(fd, self._turn, writable)
+        else:
+            self._loop.remove_writer(fd)
+
+    def unwatch(self, fd: int) -> None:
+        self._loop.remove_reader(fd)
+        self._loop.remove_writer(fd)
+
+    def _turn(self, callback: Callable[[], None]) -> None:
+        callback()
+        self._outbox.flush()
 
 
 class FrameStream:
@@ -58,8 +95,8 @@ class FrameStream:
         sock.setblocking(False)
         self.sock = sock
         self.closed = False
-        self._loop = loop
         self._outbox = outbox
+        self._watcher = outbox.watcher or LoopWatcher(loop, outbox)
         self._on_message = on_message
         self._on_closed = on_closed
         self._receiver = FrameReceiver(sock)
@@ -68,7 +105,7 @@ class FrameStream:
         self._registered = False
         self._writing = False
         self._fd = sock.fileno()
-        loop.add_reader(self._fd, self._readable)
+        self._watcher.watch(self._fd, self._readable)
 
     @property
     def queued_bytes(self) -> int:
@@ -80,7 +117,9 @@ class FrameStream:
         if self.closed:
             return
         raw = frame(message)
-        self._out.append((raw, [payload for payload in payloads if payload.fd is not None]))
+        self._out.append(
+            (raw, [payload for payload in payloads if payload.fd is not None] if payloads else [])
+        )
         self._queued_bytes += len(raw)
         if not self._registered:
             self._registered = True
@@ -95,9 +134,7 @@ class FrameStream:
         if self.closed:
             return
         self.closed = True
-        self._loop.remove_reader(self._fd)
-        if self._writing:
-            self._loop.remove_writer(self._fd)
+        self._watcher.unwatch(self._fd)
         self.sock.close()
         for fd in self._receiver.fds:
             os.close(fd)
@@ -107,8 +144,8 @@ class FrameStream:
         self._on_closed()
 
     def _readable(self) -> None:
-        self._receive()
-        self._outbox.flush()
+        if not self.closed:  # by what else was read in this turn
+            self._receive()
 
     def _receive(self) -> bool:
         try:
@@ -152,14 +189,14 @@ class FrameStream:
             self._out.appendleft((raw, payloads))
             if not self._writing:
                 self._writing = True
-                self._loop.add_writer(self._fd, self._write)
+                self._watcher.watch(self._fd, self._readable, self._write)
             return
         except OSError:
             self.close()
             return
         if self._writing:
             self._writing = False
-            self._loop.remove_writer(self._fd)
+            self._watcher.watch(self._fd, self._readable)
 
     def _send_with_fds(self, raw: bytes, payloads: list[HasDescriptor]) -> None:
         """A frame's first bytes carry its descriptors; payloads stay referenced until they are sent."""
