@@ -157,6 +157,7 @@ class InputLoop:
             args, kwargs = unpack(payload)
             self._in_user_code = True
             try:
+                self._check_interrupted()
                 if self._is_generator:
                     self._run_generator(input_id, attempt, args, kwargs)
                     result = None
@@ -188,6 +189,13 @@ class InputLoop:
             return "failure", pack_exception(told.with_traceback(error.__traceback__))
         except BaseException as error:
             return "failure", pack_exception(error)
+
+    def _check_interrupted(self) -> None:
+        """A signal that came before found no user code to interrupt: it takes effect now."""
+        if self._stopping:
+            raise KeyboardInterrupt
+        if self._cancelled is not None and self._cancelled == self._current:
+            raise errors.InputCancellation("the input was cancelled")
 
     def _was_cancelled(self, input_id: str, attempt: int) -> bool:
         return self._cancelled == (input_id, attempt)
