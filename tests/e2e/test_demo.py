@@ -112,8 +112,8 @@ def test_one_machine_with_one_card_shows_as_much(temporary: Path):
     assert "ran on T4, because skipped a fallback of fall_back: no machine has" in text
     assert 'gpu="T4" waits behind gpu="T4": T4: in use by' in text
     assert "had run with 1 device" in text
-    assert "without GPU, for there is one card" in text
-    assert "ran there: back in the queue; virtual-1 drains (demo); drain ended, attempt 2 ended" in text
+    assert "without GPU (one card)" in text
+    assert "ran there: it was put back; virtual-1 drains (demo); after the drain attempt 2 ended" in text
 
 
 def test_a_claim_that_does_not_hold_fails_the_command(temporary: Path):

@@ -19,6 +19,7 @@ import click
 
 from glowplug.cli.demo.cards import VIRTUAL, Cards, cards_of
 from glowplug.cli.demo.steps import STEPS, Broken, Stage, expect
+from glowplug.model import errors
 
 LABEL = 11
 WIDTH = 100
@@ -69,7 +70,10 @@ def _play(cards: Cards, why_virtual: str, home: Path) -> int:
         _show("fleet", _fleet_lines(fleet["nodes"]))
         stage = Stage(cards, script.module, running.run.app_id, home, sink.notices, sink.warnings)
         for label, step in STEPS:
-            _show(label, step(stage))
+            try:
+                _show(label, step(stage))
+            except (errors.Error, TimeoutError, OSError) as error:
+                raise Broken(f"{label}: {error}") from error
             _show("note", stage.warnings)  # those that no step expected
             stage.warnings.clear()
         stage.containers()

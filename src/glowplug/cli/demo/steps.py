@@ -174,7 +174,7 @@ def show_map(stage: Stage) -> Iterator[str]:
     )
     stage.warnings.remove(words)
     expect("signal 9" in words, f"the server does not know how {killed} ended: {words}")
-    where = f'gpu="{stage.cards.mapped}"' if stage.cards.mapped else "without GPU, for there is one card"
+    where = f'gpu="{stage.cards.mapped}"' if stage.cards.mapped else "without GPU (one card)"
     yield f"{MAPPED:,} inputs over 2 containers, {where}; after {at} results: kill -9 {pid}"
     yield words
     yield (
@@ -205,8 +205,8 @@ def show_drain(stage: Stage) -> Iterator[str]:
         yield f"{first} drained while an input of a function with retries=0 ran there:"
         yield f"moved, attempt 2 ended on {node}; no retry spent, for it has none"
     else:
-        yield f"{first} drained while an input of a function with retries=0 ran there: back in the queue"
-        yield f"{why}; drain ended, attempt 2 ended; no retry spent, for it has none"
+        yield f"{first} drained while an input of a function with retries=0 ran there: it was put back;"
+        yield f"{why}; after the drain attempt 2 ended, no retry spent, for it has none"
 
 
 def show_refusal(stage: Stage) -> Iterator[str]:
