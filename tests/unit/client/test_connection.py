@@ -52,6 +52,7 @@ class Caller:
         self.lost: list[Exception] = []
         self.answers: dict[int, list[Any]] = {}
         self.asking: dict[int, Waiter] = {}
+        self.sent: list[int] = []
         self.connection = Connection(ours, self._on_message, self.lost.append)
         self.echo = Echo(theirs, answer)
 
@@ -67,6 +68,7 @@ class Caller:
     def ask(self, number: int, *rest: Any) -> Waiter:
         waiter = self.asking[number] = Waiter()
         self.connection.send([number, *rest])
+        self.sent.append(number)
         return waiter
 
     def call(self, number: int, *rest: Any, timeout_s: float | None = DEADLINE_S) -> bool:
@@ -282,7 +284,7 @@ def test_a_lost_connection_wakes_everybody(how):
             told.append(number)
 
         def lose() -> None:
-            until(lambda: len(caller.asking) == 8)
+            until(lambda: len(caller.sent) == 8)
             if how == "rubbish":
                 caller.echo.stream.sock.sendall(b"\xff" * 64)
             else:
@@ -307,7 +309,7 @@ def test_closing_it_oneself_wakes_everybody_and_is_no_loss():
                 caller.call_somehow(number, timeout_s=None)
 
         def close() -> None:
-            until(lambda: len(caller.asking) == 6)
+            until(lambda: len(caller.sent) == 6)
             caller.connection.close()
 
         in_threads(7, lambda number: close() if number == 6 else ask(number))
