@@ -175,8 +175,10 @@ def test_the_next_life_is_told_what_was_left_and_ends_it(open_again):
     assert left.runs == (RUN,)
     assert left.containers == (CONTAINER,)
     (call,) = left.calls
-    assert [each.input_id for each in call.outputs] == ["in-1-0"]
+    assert [(each.input_id, each.payload) for each in call.outputs] == [("in-1-0", None)]
     assert [input_id for input_id, _ in call.open_inputs] == ["in-1-1"]
+    assert bodies(payload for _, payload in call.open_inputs) == [b"b"]
+    assert bodies(each.payload for each in read_call(journal).outputs) == [b"result"]
     ended = journal.read_run("ap-1").result(TIMEOUT_S)
     assert ended.ended_at == 200.0
     assert "without ending it" in ended.reason

@@ -17,6 +17,7 @@ from glowplug.wire.payload import Payload
 
 RESULT_RETENTION_S = 7 * 86400.0
 """Outputs of spawned calls can be asked for this long."""
+TAKEN_OVER_CALLS = 10_000
 HISTORY_RETENTION_S = 90 * 86400.0
 """That there was such a run or call is remembered this long."""
 
@@ -92,6 +93,8 @@ class Predecessor:
     runs: tuple[JournaledRun, ...] = ()
     containers: tuple[JournaledContainer, ...] = ()
     calls: tuple[JournaledCall, ...] = ()
+    """Spawned calls of these runs, at most ``TAKEN_OVER_CALLS`` of each, unfinished ones first. Their outputs
+    have no payloads here."""
 
 
 class Journal(Protocol):

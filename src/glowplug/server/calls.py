@@ -11,13 +11,13 @@ from glowplug.model import errors
 from glowplug.ports.backend import ArrivedOutput
 from glowplug.ports.journal import Journal, JournaledCall
 from glowplug.server.core_loop import CoreLoop
-from glowplug.server.kept import KeptCalls, as_finished
+from glowplug.server.kept import KeptCalls
 from glowplug.server.records import CallRecord, FinishedOutput, InputRecord, RunRecord
 from glowplug.server.session import ClientSession
 from glowplug.wire.payload import Payload
 
 FINISHED_CALLS_KEPT = 10_000
-"""Finished spawned calls whose outputs stay in memory."""
+"""Finished spawned calls of live runs that are remembered, for callers who lost their connection."""
 
 
 class Calls:
@@ -59,16 +59,21 @@ class Calls:
             self._records[call_id] = call
         call.session = session
         new: list[str] = []
+        written: list[str] = []
         for input_id, payload in inputs:
-            done = call.outputs.get(input_id)
-            if done is not None:  # resent after a reconnect; its output crossed the loss
-                if session is not None:
+            if input_id in call.outputs:  # resent after a reconnect; its output crossed the loss
+                done = call.outputs[input_id]
+                if done is None:
+                    written.append(input_id)
+                elif session is not None:
                     session.deliver(done)
             elif input_id not in self.inputs:
                 self.inputs[input_id] = InputRecord(payload, call)
                 new.append(input_id)
         call.inputs += len(new)
         call.open_inputs += len(new)
+        if written and session is not None:
+            self._kept.deliver_written(session, call, written)
         if new:
             at = self._core.now()
             if call.kept:
@@ -83,7 +88,7 @@ class Calls:
     def attach(self, session: ClientSession, request: int, call_id: str) -> None:
         """Send a call's outputs, those to come included. Raises ``NotFoundError``."""
         call = self._records.get(call_id)
-        if call is None or (call.kept and call.written and call.app_id not in self._runs):
+        if call is None or (call.kept and not call.unwritten and call.app_id not in self._runs):
             self._kept.attach_written(session, request, call_id)
             return
         if not call.kept and call.open_inputs < call.inputs:
@@ -149,20 +154,19 @@ class Calls:
 
     def forget_app(self, app_id: str) -> None:
         """Its run is over: what is written can be read from the journal."""
-        for call in [call for call in self._records.values() if call.app_id == app_id and call.written]:
+        for call in [call for call in self._records.values() if call.app_id == app_id and not call.unwritten]:
             del self._records[call.id]
 
     def remember_written(self, journaled: JournaledCall) -> None:
         """A call of a run that was not ended: if its client comes back, nothing that is done is run again."""
         fact = journaled.fact
         call = CallRecord(fact.call_id, fact.function_id, fact.app_id, None, kept=True)
-        call.outputs = {output.input_id: as_finished(output) for output in journaled.outputs}
-        call.visible = dict(call.outputs)
+        call.outputs = {output.input_id: None for output in journaled.outputs}
         call.inputs = len(call.outputs)
         self._remember(call)
 
     def _remember(self, call: CallRecord) -> None:
-        """Keep the outputs of a finished spawned call in memory for a while."""
+        """Of finished spawned calls the latest are kept."""
         self._records[call.id] = call
         self._finished.append(call.id)
         while len(self._finished) > FINISHED_CALLS_KEPT:

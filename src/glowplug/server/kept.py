@@ -8,7 +8,9 @@ commit: what somebody was shown, a later server shows again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any
 
 from glowplug.model import errors
 from glowplug.ports.journal import (
@@ -26,7 +28,8 @@ from glowplug.wire.stream import Outbox
 
 
 class KeptCalls:
-    """``on_unwritten(call)``: its outputs could not be written and live in memory only."""
+    """Payloads are in memory until they are on disk, no longer. ``on_unwritten(call)``: the disk did not take
+    an output of it, so its record must stay."""
 
     def __init__(self, journal: Journal, outbox: Outbox, on_unwritten: Callable[[CallRecord], None]) -> None:
         self._journal = journal
@@ -68,9 +71,10 @@ class KeptCalls:
 
     def _show(self, finished: list[tuple[CallRecord, FinishedOutput]], durable: bool) -> None:
         for call, output in finished:
-            call.visible[output.input_id] = output
-            if not durable and call.written:
-                call.written = False
+            if durable:
+                call.outputs[output.input_id] = None
+            else:
+                call.unwritten[output.input_id] = output
                 self._on_unwritten(call)
             for watcher in call.watchers:
                 watcher.deliver(output)
@@ -81,27 +85,47 @@ class KeptCalls:
     # asking
 
     def attach(self, session: ClientSession, request: int, call: CallRecord) -> None:
-        """Send what is visible of a call in memory, and what becomes visible."""
-        for output in call.visible.values():
-            session.deliver(output)
+        """Send what is visible of a call in memory, and what becomes visible. What does so meanwhile may be
+        sent twice; a client counts it once."""
         if session not in call.watchers:
             call.watchers.append(session)
         session.reply(
             request, {"inputs": call.inputs, "function_id": call.function_id, "app_id": call.app_id}
         )
+        self.deliver_written(session, call, None)
+
+    def deliver_written(
+        self, session: ClientSession, call: CallRecord, input_ids: Collection[str] | None
+    ) -> None:
+        """Send those outputs of a call again, all by default, once they are read."""
+
+        async def deliver() -> None:
+            try:
+                written = await asyncio.wrap_future(self._journal.read_call(call.id))
+            except Exception as error:  # a disk that fails reading: what memory has must do
+                traceback.print_exception(error)  # into the server's log
+                written = None
+            found = [as_finished(output) for output in written.outputs] if written is not None else []
+            for output in [*found, *call.unwritten.values()]:
+                if input_ids is None or output.input_id in input_ids:
+                    session.deliver(output)
+            self._outbox.flush()
+
+        self._serve(deliver())
 
     def attach_written(self, session: ClientSession, request: int, call_id: str) -> None:
         """Send what is written of a call whose run is over, once it is read."""
 
         async def answer() -> None:
-            call = await asyncio.wrap_future(self._journal.read_call(call_id))
-            run = (
-                None if call is None else await asyncio.wrap_future(self._journal.read_run(call.fact.app_id))
-            )
             try:
+                call = await asyncio.wrap_future(self._journal.read_call(call_id))
+                app_id = call.fact.app_id if call is not None else ""
+                run = await asyncio.wrap_future(self._journal.read_run(app_id))
                 outputs = outputs_of(call_id, call, run)
             except errors.Error as error:
                 session.refuse(request, error)
+            except Exception as error:
+                session.refuse(request, errors.DataLossError(f"{call_id} cannot be read: {error}"))
             else:
                 assert call is not None
                 fact = call.fact
@@ -112,7 +136,10 @@ class KeptCalls:
                     session.deliver(output)
             self._outbox.flush()
 
-        answering = asyncio.get_running_loop().create_task(answer())
+        self._serve(answer())
+
+    def _serve(self, answer: Coroutine[Any, Any, None]) -> None:
+        answering = asyncio.get_running_loop().create_task(answer)
         self._answers.add(answering)
         answering.add_done_callback(self._answers.discard)
 

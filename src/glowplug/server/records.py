@@ -96,12 +96,10 @@ class CallRecord:
     kept: bool = False
     inputs: int = 0
     open_inputs: int = 0
-    outputs: dict[str, FinishedOutput] = field(default_factory=dict)
-    """Of a kept call, for a caller who lost its connection."""
-    visible: dict[str, FinishedOutput] = field(default_factory=dict)
-    """Those of them that are on disk, so that others may have them."""
-    written: bool = True
-    """False when the journal could not take its outputs: they are in memory only."""
+    outputs: dict[str, FinishedOutput | None] = field(default_factory=dict)
+    """Of a kept call, for a caller who lost its connection; None: it is written, the journal has it."""
+    unwritten: dict[str, FinishedOutput] = field(default_factory=dict)
+    """Those of them that the journal could not take. They are in memory only."""
     watchers: list[ClientSession] = field(default_factory=list)
 
 

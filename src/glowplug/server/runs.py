@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import itertools
 import os
@@ -174,6 +175,15 @@ class Runs:
         for run in list(self.live.values()):
             self.close(run.app_id, reason)
         self._core.outbox.flush()
+
+    async def wait_until_gone(self, timeout_s: float) -> None:
+        """Until nothing of what is ending is left, or the time is over."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                for run in list(self.live.values()):
+                    await run.gone.wait()
+        except TimeoutError:
+            pass
 
     def container_gone(self, app_id: str) -> None:
         """``app_id``: whose it was."""

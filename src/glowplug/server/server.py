@@ -24,6 +24,8 @@ from glowplug.wire import messages
 from glowplug.wire.stream import Outbox
 
 IDLE_TIMEOUT_S = 15 * 60.0
+KILL_SLACK_S = 5.0
+"""What a killed container may take to be gone."""
 FORGET_S = 3600.0
 """How often what passed its retention is removed."""
 CHECK_S = 10.0
@@ -76,6 +78,7 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         self.kernel.runs.close_all("the server was stopped")
+        await self.kernel.runs.wait_until_gone(self.kernel.state.limits.app_stop_grace_s + KILL_SLACK_S)
         await self.backend.close()
         await self._http.close()
         self.kernel.journal.close()

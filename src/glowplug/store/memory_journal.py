@@ -39,7 +39,11 @@ class MemoryJournal:
         runs = [run for run in self.runs.values() if run.ended_at is None]
         containers = [container for container, ended_at in self.containers.values() if ended_at is None]
         ids = {run.app_id for run in runs}
-        calls = [call for call in self.calls.values() if call.fact.app_id in ids]
+        calls = [
+            replace(call, outputs=tuple(replace(output, payload=None) for output in call.outputs))
+            for call in self.calls.values()
+            if call.fact.app_id in ids
+        ]
         for run in runs:
             self.runs[run.app_id] = replace(run, ended_at=at, reason="the server ended without ending it")
         for container in containers:

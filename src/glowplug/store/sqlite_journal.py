@@ -14,6 +14,7 @@ import msgspec
 from glowplug.ports.journal import (
     HISTORY_RETENTION_S,
     RESULT_RETENTION_S,
+    TAKEN_OVER_CALLS,
     CallFact,
     JournaledCall,
     JournaledContainer,
@@ -67,10 +68,12 @@ class SqliteJournal:
                 )
             ]
             calls = [
-                self._call(connection, call_id)
+                self._call(connection, call_id, with_results=False)
                 for run in runs
                 for (call_id,) in connection.execute(
-                    "SELECT call_id FROM calls WHERE app_id = ? ORDER BY accepted_at, call_id", (run.app_id,)
+                    "SELECT call_id FROM calls WHERE app_id = ? ORDER BY"
+                    " call_id IN (SELECT call_id FROM inputs) DESC, accepted_at DESC, call_id LIMIT ?",
+                    (run.app_id, TAKEN_OVER_CALLS),
                 ).fetchall()
             ]
             for table in ("runs", "containers"):
@@ -210,7 +213,9 @@ class SqliteJournal:
     def read_call(self, call_id: str) -> Future[JournaledCall | None]:
         return self._commits.ask(lambda connection: self._call(connection, call_id))
 
-    def _call(self, connection: sqlite3.Connection, call_id: str) -> JournaledCall | None:
+    def _call(
+        self, connection: sqlite3.Connection, call_id: str, with_results: bool = True
+    ) -> JournaledCall | None:
         found = connection.execute(
             "SELECT call_id, app_id, function_id, function_name, accepted_at, inputs, expired"
             " FROM calls WHERE call_id = ?",
@@ -219,8 +224,8 @@ class SqliteJournal:
         if found is None:
             return None
         outputs = connection.execute(
-            "SELECT input_id, status, body, blob, sizes, error, message, at FROM outputs WHERE call_id = ?"
-            " ORDER BY number",
+            f"SELECT input_id, status, {'body, blob, sizes' if with_results else 'NULL, NULL, NULL'},"
+            " error, message, at FROM outputs WHERE call_id = ? ORDER BY number",
             (call_id,),
         )
         inputs = connection.execute(

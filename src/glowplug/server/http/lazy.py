@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ class LazyHttp:
 
                 self._connections = self._connections or HttpConnections(self._server)
             await self._connections.serve(sock)
-        except BaseException:
+        except Exception:
+            traceback.print_exc()  # into the server's log; nobody awaits this
+            sock.close()
+        except asyncio.CancelledError:
             sock.close()
             raise
 
