@@ -158,11 +158,22 @@ def stopping_words(offer: Offer) -> str:
 
 
 def busy_words(offer: Offer) -> str:
-    """Who is in the way of an offer, and how much of it is free already."""
-    words = holders_words([one for one in offer.holders if one.status != DRAINING])
+    """Who is in the way of an offer, and how much of it is free already: an idle container is a cache."""
+    staying = [one for one in offer.holders if one.status != DRAINING]
+    in_the_way = [one for one in staying if not is_idle_cache(one)] or staying
     count = offer.entry.request.count
-    free = sum(gpu.uuid not in offer.node.holders for gpu in offer.gpus)
+    free = sum(
+        holder is None or (holder not in in_the_way and holder.status != DRAINING)
+        for holder in (offer.node.holders.get(gpu.uuid) for gpu in offer.gpus)
+    )
+    words = holders_words(in_the_way)
     return f"{words}, {free} of {count} free on {offer.node.node.id}" if free else words
+
+
+def is_idle_cache(container: Container) -> bool:
+    """Whether its GPUs count as free: nothing runs in it and nobody was promised that it stays."""
+    is_idle = container.id in container.function.idle
+    return is_idle and not container.function.spec.min_containers
 
 
 def holders_words(holders: Sequence[Container]) -> str:

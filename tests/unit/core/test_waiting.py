@@ -101,6 +101,18 @@ def test_a_busy_gpu_names_its_holder() -> None:
     assert why(core) == waiting, "the same text for as long as the reason is the same"
 
 
+def test_an_idle_container_is_not_in_the_way() -> None:
+    core = Core(machine("box", cards("H100", 2)))
+    core.app(function("f", "H100:2"), function("g", "H100"), function("h", "H100"))
+    (input_id,) = core.accept("h")
+    core.ready()
+    core.answer("ct-e-1", input_id)
+    core.accept("g")
+    core.ready()
+    core.accept("f")
+    assert why(core).text == "H100:2: in use by ct-e-2 of g (1×H100 on box), 1 of 2 free on box"
+
+
 def test_a_container_that_stops_to_make_room() -> None:
     core = Core(machine("box", cards("H100", 1)))
     core.app(function("f", "H100"), function("g", "H100"))
