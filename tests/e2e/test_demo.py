@@ -82,7 +82,7 @@ def test_every_claim_holds_on_a_virtual_fleet(temporary: Path):
     for claim in (
         r"^VIRTUAL 1× T4, 2× L4, 4× A10G, 1× H100, 1× A100-80GB: functions run on the CPU",
         r"used by others: none of them",
-        r'gpu="any" landed on T4 of virtual-1; the container counts 1 device, GPU-virtual-1-0, the one allot',
+        r'gpu="any" landed on T4 of virtual-1; the container counts 1 device: GPU-virtual-1-0, as allotted',
         r"ran on A100-80GB, because H100: in use by \S+ of hold_preferred \(1×H100 on virtual-4\)",
         r'gpu="L4:2" waits behind gpu="L4": L4:2: in use by \S+ of small .*, 1 of 2 free on virtual-1',
         r"had run with 2 devices of one machine",

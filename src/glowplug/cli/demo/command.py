@@ -84,7 +84,7 @@ def _play(cards: Cards, why_virtual: str, home: Path) -> int:
     most = sorted(summary.gpu_seconds.items(), key=lambda used: -used[1])
     used = [f"{seconds:.2f} s of {type}" for type, seconds in most]
     as_if = "" if stage.real else ", as if these were real cards"
-    _show("cost", [f"{', '.join(used)}:", f"${summary.cost_usd:.4f} by the list prices{as_if}"])
+    _show("cost", [f"{', '.join(used)}: ${summary.cost_usd:.4f} by the list prices{as_if}"])
     _show("left", [f"nothing: all {len(stage.pids)} processes of its containers are gone"])
     return len(STEPS) + 2
 

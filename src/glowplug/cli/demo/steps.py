@@ -107,9 +107,9 @@ def until(look: Callable[[], T | None], what: str) -> T:
 def show_any(stage: Stage) -> Iterator[str]:
     seen = stage.script.land.remote(stage.real)
     stage.check_devices(seen, 1)
-    by = "libcuda in the container counts" if stage.real else "the container counts"
+    who = "libcuda there" if stage.real else "the container"
     yield f'gpu="any" landed on {seen["type"]} of {seen["node"]};'
-    yield f"{by} 1 device, {seen['uuids'][0]}, the one allotted"
+    yield f"{who} counts 1 device: {seen['uuids'][0]}, as allotted"
 
 
 def show_fallback(stage: Stage) -> Iterator[str]:
