@@ -1,13 +1,15 @@
 """Python values to payloads and back, the same on both ends.
 
-Plain pickle first, cloudpickle when it fails (lambdas, local classes). Buffers of 256 KiB and more (arrays)
-leave the pickle by protocol 5 and are neither copied into it nor out of it.
+Plain pickle first, cloudpickle when it fails (lambdas, local classes) or when the other side could not follow
+it (classes typed into a notebook). Buffers of 256 KiB and more (arrays) leave the pickle by protocol 5 and are
+neither copied into it nor out of it.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import sys
 import traceback
 from typing import Any
 
@@ -38,6 +40,8 @@ def pack(value: Any, what: str = "the value") -> Payload:
 
     try:
         pickled = pickle.dumps(value, 5, buffer_callback=keep_in_band)
+        if file_of("__main__") is None and b"__main__" in pickled:
+            raise pickle.PicklingError("it is defined where no other process can import it")
     except Exception as first:
         buffers.clear()
         pickled = _cloudpickled(value, keep_in_band, what, first)
@@ -50,6 +54,13 @@ def pack(value: Any, what: str = "the value") -> Payload:
     if total > MAX_PAYLOAD_BYTES:
         raise _too_large(what, total)
     return make_payload(pickled, views)
+
+
+def file_of(module: str) -> str | None:
+    """The file ``module`` was loaded from. None for what was typed into a notebook, an interpreter or a pipe:
+    no other process can import that."""
+    path: str | None = getattr(sys.modules.get(module), "__file__", None)
+    return None if path is None or path.startswith("<") else path  # "<stdin>"
 
 
 def unpack(payload: Payload) -> Any:
@@ -66,15 +77,10 @@ def unpack(payload: Payload) -> Any:
 
 def pack_exception(error: BaseException) -> Payload:
     """An exception with its traceback as text; the exception itself only if it survives the journey."""
-    try:
-        pickled = _dump_any(error)
-        pickle.loads(pickled)
-    except Exception:
-        pickled = None
     return make_payload(
         pickle.dumps(
             {
-                "exception": pickled,
+                "exception": _dump_exception(error),
                 "type": f"{type(error).__module__}.{type(error).__qualname__}",
                 "message": _text_of(error),
                 "traceback": "".join(traceback.format_exception(type(error), error, _user_frames(error))),
@@ -149,13 +155,52 @@ def _cloudpickled(value: Any, keep_in_band: Any, what: str, first: Exception) ->
         ) from second
 
 
-def _dump_any(value: Any) -> bytes:
+def _dump_exception(error: BaseException) -> bytes | None:
+    """Bytes that were seen to become a value again; None if there are none."""
+    for dump in (_dump_plainly, _dump_by_parts):
+        try:
+            pickled = dump(error)
+            pickle.loads(pickled)
+            return pickled
+        except Exception:  # its own code runs in both: anything may come
+            continue
+    return None
+
+
+def _dump_plainly(error: BaseException) -> bytes:
+    if file_of("__main__") is None:
+        import cloudpickle
+
+        return cloudpickle.dumps(error, protocol=5)
     try:
-        return pickle.dumps(value, 5)
+        return pickle.dumps(error, 5)
     except Exception:
         import cloudpickle
 
-        return cloudpickle.dumps(value, protocol=5)
+        return cloudpickle.dumps(error, protocol=5)
+
+
+def _dump_by_parts(error: BaseException) -> bytes:
+    """For classes whose ``__init__`` takes other arguments than it hands on: they pickle, but are not made
+    again from ``args``. Their own ``__init__`` is left out."""
+    import cloudpickle
+
+    class ByParts(cloudpickle.CloudPickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, BaseException):
+                return _exception_of_parts, (type(value), value.args), value.__dict__ or None
+            return super().reducer_override(value)
+
+    stream = io.BytesIO()
+    ByParts(stream, protocol=5).dump(error)
+    return stream.getvalue()
+
+
+def _exception_of_parts(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    error = cls.__new__(cls, *args)
+    builtin = next(each for each in cls.__mro__ if each.__module__ == "builtins")
+    builtin.__init__(error, *args)  # what is kept in C: errno, code, value
+    return error
 
 
 def _too_large(what: str, size: int) -> errors.RequestSizeError:

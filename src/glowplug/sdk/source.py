@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
+from glowplug.client.serializer import file_of
+
 MAX_SOURCE_FILES = 10_000
 
 
@@ -42,7 +44,7 @@ def module_name(module: str) -> str:
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:  # python -m package.module
         return spec.name[: -len(".__main__")] if spec.name.endswith(".__main__") else spec.name
-    path = getattr(main, "__file__", None)
+    path = file_of("__main__")
     return os.path.splitext(os.path.basename(path))[0] if path else "__main__"
 
 
@@ -50,20 +52,18 @@ def adopt_main() -> None:
     """Make the running program importable under its own name too, so that results whose classes it defines
     come back as these classes, instead of running it once more."""
     main = sys.modules.get("__main__")
-    if getattr(main, "__file__", None):
+    if file_of("__main__"):
         sys.modules.setdefault(module_name("__main__"), main)  # type: ignore[arg-type]
 
 
 def is_importable(module: str) -> bool:
     """Whether a container can import ``module``: not what was typed into a notebook or an interpreter."""
-    loaded = sys.modules.get(module)
-    return module != "__main__" or bool(getattr(loaded, "__file__", None))
+    return module != "__main__" or file_of("__main__") is not None
 
 
 def find_source(module: str) -> Source:
     """The source of the app whose functions are defined in ``module`` (``__main__`` included)."""
-    loaded = sys.modules.get(module)
-    path = getattr(loaded, "__file__", None)
+    path = file_of(module)
     if path is None:
         return Source(None, os.getcwd(), "__main__", _digest([]), False)
     script = os.path.abspath(path)

@@ -41,6 +41,18 @@ def test_lambdas_and_local_classes_travel():
     assert made.value == 3
 
 
+@pytest.mark.parametrize("file", [None, "<stdin>"])
+def test_a_class_typed_into_a_notebook_travels_by_value(file, monkeypatch):
+    notebook = types.ModuleType("__main__")
+    notebook.__file__ = file
+    exec("class Typed: greeting = 'hello'\nclass Problem(Exception): pass", vars(notebook))
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    value, error = pack(notebook.Typed()), pack_exception(notebook.Problem("typed too"))
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))  # the container's own
+    assert unpack(value).greeting == "hello"
+    assert type(unpack_exception(error)).__name__ == "Problem"
+
+
 @pytest.mark.parametrize("size", [OUT_OF_BAND_BYTES - 8, OUT_OF_BAND_BYTES, 4 << 20])
 @pytest.mark.parametrize(
     "through", [pack, lambda value: pack((value, lambda: None))], ids=["pickle", "cloudpickle"]
@@ -193,12 +205,12 @@ def test_base_exceptions_travel_too(error):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (WithExtra(7, "out of cheese"), "out of cheese"),
+        (WithExtra(7, threading.Lock()), "lock"),
         (Plain(threading.Lock()), "lock"),
         (Unspeakable(threading.Lock()), "cannot be shown"),
         (UnspeakableForGood(threading.Lock()), "cannot be shown"),
     ],
-    ids=["unpickles-not", "pickles-not", "speaks-not", "ends-the-process"],
+    ids=["neither", "pickles-not", "speaks-not", "ends-the-process"],
 )
 def test_what_cannot_travel_is_told_in_words(error, said):
     arrived = travel(error)
@@ -206,6 +218,26 @@ def test_what_cannot_travel_is_told_in_words(error, said):
     assert type(error).__qualname__ in str(arrived)
     assert said in str(arrived)
     assert "raise error" in str(arrived)  # its traceback there
+
+
+def test_an_exception_with_an_init_of_its_own_arrives_as_itself():
+    arrived = travel(WithExtra(7, "out of cheese"))
+    assert type(arrived) is WithExtra
+    assert (arrived.args, arrived.code) == (("out of cheese",), 7)
+    assert "raise error" in str(arrived.__cause__)
+
+
+class DiskTrouble(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(28, "no room", path)
+        self.path = path
+
+
+def test_what_a_builtin_keeps_to_itself_arrives_too():
+    arrived = travel(DiskTrouble("/scratch"))
+    assert type(arrived) is DiskTrouble
+    assert (arrived.errno, arrived.strerror, arrived.path) == (28, "no room", "/scratch")
+    assert str(arrived).startswith("[Errno 28] no room")
 
 
 def test_an_exception_that_cannot_be_shown_still_travels():
@@ -252,9 +284,15 @@ def test_groups_keep_their_members():
 
 
 def test_a_group_with_one_that_cannot_travel_is_told_in_words():
-    arrived = travel(ExceptionGroup("several", [Plain("a"), WithExtra(7, "out of cheese")]))
+    arrived = travel(ExceptionGroup("several", [Plain("a"), WithExtra(7, threading.Lock())]))
     assert type(arrived) is errors.ExecutionError
-    assert "out of cheese" in str(arrived)
+    assert "WithExtra" in str(arrived)
+
+
+def test_a_group_with_one_that_has_an_init_of_its_own_keeps_it():
+    arrived = travel(ExceptionGroup("several", [Plain("a"), WithExtra(7, "out of cheese")]))
+    assert [type(each) for each in arrived.exceptions] == [Plain, WithExtra]
+    assert arrived.exceptions[1].code == 7
 
 
 def test_deep_recursion_is_told_shortly():
