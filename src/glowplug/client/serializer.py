@@ -1,8 +1,8 @@
 """Python values to payloads and back, the same on both ends.
 
 Plain pickle first, cloudpickle when it fails (lambdas, local classes) or when the other side could not follow
-it (classes typed into a notebook). Buffers of 256 KiB and more (arrays) leave the pickle by protocol 5 and are
-neither copied into it nor out of it.
+it (classes typed into a notebook). Buffers of 256 KiB and more (arrays) leave the pickle by protocol 5 and
+are neither copied into it nor out of it.
 """
 
 from __future__ import annotations
