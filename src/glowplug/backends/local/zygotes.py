@@ -35,6 +35,7 @@ class Zygote:
         """What the import printed, until somebody has shown it."""
         self.process: subprocess.Popen[bytes] | None = None
         self._on_dead = on_dead
+        self._unforkable = False
         self._waiting: list[Callable[[Zygote], None]] = []
         self._forks: collections.deque[tuple[str, Callable[[int], None]]] = collections.deque()
         ours, self.theirs = socket.socketpair()
@@ -78,14 +79,19 @@ class Zygote:
             assert container_id == message["container_id"]
             forked(fds.pop(0) if message["pid"] and fds else -1)
         else:
-            self.state = message["op"]
             self.reason = message.get("reason", "")
             self.import_output = message.get("output", "")
-            self._tell()
+            self._unforkable = message["op"] == "unforkable"
+            if not self._unforkable:
+                self.state = "ready"
+                self._tell()
 
     def _on_closed(self) -> None:
-        if self.state == "unforkable":
-            return  # it has ended itself; its verdict stays
+        if self._unforkable:
+            # It ends itself: only now is what its import held free for a container's. The verdict stays.
+            self.state = "unforkable"
+            self._tell()
+            return
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()
