@@ -3,6 +3,7 @@
 import lightning
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from train import BATCH, FEATURES, STEPS, assert_ranks_agree, mean_of_ranks, network
@@ -43,6 +44,8 @@ def fit(strategy: str, ranks: int) -> None:
         accelerator="auto",
         devices=ranks,
         strategy=strategy,
+        # Said, not guessed: where mpi4py is installed, guessing starts MPI, and MPI may end the process.
+        plugins=[LightningEnvironment()],
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,
