@@ -124,13 +124,13 @@ class RemoteTraceback(Exception):
 
 
 def _user_frames(error: BaseException) -> Any:
-    """The traceback without the frames of the container's own input loop at its head."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(
-        "glowplug.container"
-    ):
+    """The traceback without what called the function: the container's own input loop, and asyncio between."""
+    first = frames = error.__traceback__
+    while frames is not None:
+        if frames.tb_frame.f_globals.get("__name__", "").startswith("glowplug.container"):
+            first = frames.tb_next
         frames = frames.tb_next
-    return frames
+    return first
 
 
 def _text_of(error: BaseException) -> str:

@@ -155,6 +155,11 @@ def test_the_option_offered_has_enough_memory_and_is_cheap() -> None:
     assert "--gpu-map A100-80GB=H100" in refusal(fleet, "A100-80GB")
 
 
+def test_the_option_offered_is_the_largest_if_none_has_enough_memory() -> None:
+    fleet = [machine("a", cards("T4", 4, 16), cards("H100", 4), cards("L40S", 4, 48))]
+    assert "--gpu-map B200=H100" in refusal(fleet, "B200")
+
+
 def test_a_count_no_machine_has() -> None:
     text = refusal([machine("a", cards("H100", 4)), machine("b", cards("H100", 2))], "H100:8")
     assert "no machine has 8 H100, the most on one is 4" in text
@@ -163,7 +168,8 @@ def test_a_count_no_machine_has() -> None:
 
 def test_no_gpu_at_all_shows_three_ways_on() -> None:
     text = refusal([machine("laptop")], "H100")
-    assert "GLOWPLUG_SERVER=ssh://" in text
+    assert "on a machine with GPUs" in text
+    assert "ssh://" not in text  # servers elsewhere are not carried out yet
     assert "GLOWPLUG_GPUS=" in text
     assert "--gpu none" in text
 

@@ -205,8 +205,8 @@ def way_out(spec: FunctionSpec, nodes: Sequence[NodeState]) -> str:
     """The exact option that would run it here, if there is one."""
     if not any(node.gpus for node in nodes):
         return (
-            " Run it on a machine with GPUs (GLOWPLUG_SERVER=ssh://user@host), try it on a virtual fleet"
-            ' (GLOWPLUG_GPUS="1xH100"), or without GPUs (--gpu none)'
+            ' Run it on a machine with GPUs, try it on a virtual fleet (GLOWPLUG_GPUS="1xH100"), or without GPUs'
+            " (--gpu none)"
         )
     for request in spec.gpu:
         if request.exact or request.type == ANY:
@@ -219,7 +219,8 @@ def way_out(spec: FunctionSpec, nodes: Sequence[NodeState]) -> str:
 
 
 def substitutes(request: GpuRequest, nodes: Sequence[NodeState]) -> list[Kind]:
-    """Whole kinds of which one machine has enough, the best first: with enough memory, then the cheapest."""
+    """Whole kinds of which one machine has enough, the best first: with enough memory the cheapest, else the
+    largest."""
     prices = kind_prices(nodes)
     needed_gb = request.memory_gb or catalog.default_memory_gb(request.type) or 0
     enough = {
@@ -228,7 +229,12 @@ def substitutes(request: GpuRequest, nodes: Sequence[NodeState]) -> list[Kind]:
         for kind, count in count_kinds(node).items()
         if count >= request.count and not kind[2]
     }
-    return sorted(enough, key=lambda kind: (kind[1] < needed_gb, prices[kind] or 1e9, kind))
+    large = [kind for kind in enough if kind[1] >= needed_gb]
+    small = [kind for kind in enough if kind[1] < needed_gb]
+    return [
+        *sorted(large, key=lambda kind: (prices[kind] or 1e9, kind)),
+        *sorted(small, key=lambda kind: (-kind[1], prices[kind] or 1e9, kind)),
+    ]
 
 
 def why_unsatisfiable(request: GpuRequest, mapped: GpuRequest, counts: Sequence[Mapping[Kind, int]]) -> str:
