@@ -67,7 +67,7 @@ def test_a_plan_needs_no_server_and_starts_none(cli, tmp_path):
     planned = cli("plan", "toy.py")
     assert planned.returncode == 1, planned.stderr
     assert "on_card" in planned.stdout
-    assert "elsewhere: function elsewhere asks for gpu='A100': no machine has a A100" in planned.stdout
+    assert "elsewhere: function elsewhere asks for gpu='A100': no machine has an A100" in planned.stdout
     one = cli("plan", "toy.py::elsewhere", "--json", "--gpu-map", "A100=T4")
     (function,) = json.loads(one.stdout)["functions"]
     assert one.returncode == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import os
 import signal
 import sys
@@ -12,8 +14,10 @@ from typing import Any
 import click
 
 from glowplug.cli.script import Script, load_script
+from glowplug.client.serializer import RemoteTraceback
 from glowplug.model import errors
 
+IMPORTLIB = os.path.dirname(importlib.__file__)
 OWN_DIRECTORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -26,9 +30,11 @@ OWN_DIRECTORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 @click.option("-d", "--detach", is_flag=True, help="Keep the run when this command ends.")
 @click.option("-t", "--timestamps", is_flag=True, help="Put the time before each line of a function.")
 @click.option("-v", "--verbose", is_flag=True, help="Put function and input before each line.")
-@click.option("--gpu-map", "gpu_map", multiple=True, metavar="A10G=RTX-4090", help="Run one type on another.")
+@click.option("--gpu-map", multiple=True, metavar="A10G=RTX-4090", help="Run one type on another.")
 @click.option("--gpu", "gpu_override", metavar="none", help="`none`: run every function without a GPU.")
-@click.option("-w", "--write-result", type=click.Path(dir_okay=False), help="Write what it returned to a file.")
+@click.option(
+    "-w", "--write-result", type=click.Path(dir_okay=False), help="Write what it returns to a file."
+)
 @click.option("-e", "--env", "environment", hidden=True)
 @click.option("-i", "--interactive", is_flag=True, hidden=True)
 @click.argument("reference", metavar="SCRIPT[::NAME]")
@@ -76,7 +82,13 @@ def run(
     try:
         script = load_script(reference, as_module)
         result = _run_target(script, list(arguments))
-    except (KeyboardInterrupt, SystemExit, errors.Error, click.ClickException, click.exceptions.Exit):
+    except errors.Error as error:
+        where = _user_place(error.__traceback__)
+        if not where:
+            raise
+        click.echo(f"glowplug: {error}\n  {where}", err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, SystemExit, click.ClickException, click.exceptions.Exit):
         raise
     except BaseException as error:
         _show_user_error(error)
@@ -108,9 +120,10 @@ def _choose(script: Script) -> tuple[str, Any, Any]:
     named = {**functions, **entrypoints}
     if script.target:
         if script.target not in named:
+            close = difflib.get_close_matches(script.target, named, 1, 0.4)
             raise errors.NotFoundError(
                 f"{os.path.basename(script.path)} has no entrypoint or function {script.target!r}; "
-                f"it has: {', '.join(named) or 'none'}"
+                f"it has: {', '.join(named) or 'none'}." + (f" Did you mean {close[0]!r}?" if close else "")
             )
         return script.target, *named[script.target]
     for candidates in (entrypoints, functions):
@@ -126,7 +139,7 @@ def _choose(script: Script) -> tuple[str, Any, Any]:
         raise errors.InvalidError(f"{file} has an App without functions; decorate one with @app.function()")
     raise errors.InvalidError(
         f"{file} has several things to run; name one: "
-        + ", ".join(f"`glowplug run {script.path}::{name}`" for name in (entrypoints or functions))
+        + ", ".join(f"`glowplug run {script.place}::{name}`" for name in (entrypoints or functions))
     )
 
 
@@ -148,9 +161,25 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _show_user_error(error: BaseException) -> None:
-    """The traceback as the user's program would show it: without our own frames."""
+    """The traceback as the user's program would show it: without our own frames, the container's first."""
+    remote = error.__cause__ if isinstance(error.__cause__, RemoteTraceback) else None
+    if remote is not None:
+        sys.stderr.write(f"In the container:\n{remote.text.rstrip()}\n\nHere:\n")
+        error.__cause__ = None
     text = traceback.TracebackException(type(error), error, _user_frames(error.__traceback__))
     sys.stderr.write("".join(text.format()))
+
+
+def _user_place(trace: TracebackType | None) -> str:
+    """The line of the user's that met an error of ours: "at s.py:3, in main"; "" for none of theirs."""
+    trace, last = _user_frames(trace), None
+    while trace is not None:
+        trace, last = trace.tb_next, trace
+    if last is None:
+        return ""
+    code = last.tb_frame.f_code
+    inside = "" if code.co_name == "<module>" else f", in {code.co_name}"
+    return f"at {code.co_filename}:{last.tb_lineno}{inside}"
 
 
 def _user_frames(trace: TracebackType | None) -> TracebackType | None:
@@ -158,11 +187,13 @@ def _user_frames(trace: TracebackType | None) -> TracebackType | None:
     kept: list[TracebackType] = []
     while trace is not None:
         path = trace.tb_frame.f_code.co_filename
-        if not path.startswith((OWN_DIRECTORY, "<frozen")) and f"{os.sep}click{os.sep}" not in path:
+        if (
+            not path.startswith((OWN_DIRECTORY, IMPORTLIB, "<frozen"))
+            and f"{os.sep}click{os.sep}" not in path
+        ):
             kept.append(trace)
         trace = trace.tb_next
     copy: TracebackType | None = None
     for each in reversed(kept):
         copy = TracebackType(copy, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return copy
-

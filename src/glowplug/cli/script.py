@@ -1,7 +1,8 @@
 """A script as the command line names it: imported once under its stem, and what in it is meant to run.
 
-FILE, FILE::name, or with -m PACKAGE.MODULE[::name]. With one entrypoint, or one function, that is meant. With
-neither to infer but an ``if __name__ == "__main__"`` block, that block runs as it would under ``python FILE``.
+FILE, FILE::name, or with -m PACKAGE.MODULE[::name]. With one entrypoint, or one function, that is meant.
+With neither to infer but an ``if __name__ == "__main__"`` block, that block runs as it would under ``python
+FILE``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Script:
     module: ModuleType
     apps: list[App]
     path: str
+    place: str
+    """The file or module as it was named."""
     target: str
 
     def entrypoints(self) -> dict[str, tuple[App, Any]]:
@@ -59,9 +62,12 @@ class Script:
 
 
 def load_script(reference: str, as_module: bool = False) -> Script:
-    """Import what ``reference`` names. Raises ``NotFoundError``, ``InvalidError``, or what its import raises."""
-    from glowplug.sdk.modal_alias import install_alias
+    """Import what ``reference`` names.
+
+    Raises ``NotFoundError``, ``InvalidError``, or what its import raises.
+    """
     from glowplug.sdk.app import App
+    from glowplug.sdk.modal_alias import install_alias
 
     install_alias()
     place, _, target = reference.partition("::")
@@ -69,10 +75,10 @@ def load_script(reference: str, as_module: bool = False) -> Script:
     apps = list(_apps_of(module, App))
     if not apps:
         raise errors.InvalidError(
-            f"{place} has no App: make one at its top level, `app = modal.App()`, and decorate functions with "
-            "`@app.function()`."
+            f"{place} has no App: make one at its top level, `app = modal.App()`, and decorate functions "
+            "with `@app.function()`."
         )
-    return Script(module, apps, module.__file__ or place, target)
+    return Script(module, apps, module.__file__ or place, f"-m {place}" if as_module else place, target)
 
 
 def _import_file(place: str) -> ModuleType:
@@ -92,10 +98,16 @@ def _import_file(place: str) -> ModuleType:
     directory = str(path.resolve().parent)
     # As `python FILE` does: the script's directory first, and not the one this command was started in.
     sys.path[:] = [directory] + [each for each in sys.path if each not in ("", directory)]
-    module = importlib.import_module(stem)
+    try:
+        module = importlib.import_module(stem)
+    except SyntaxError as error:
+        if error.filename and error.lineno:
+            raise
+        raise errors.InvalidError(f"{place} is not a Python script: {error.msg}") from None
     if not module.__file__ or not os.path.samefile(module.__file__, path):
         raise errors.InvalidError(
-            f"{place}: another module named {stem!r} is imported already ({module.__file__}); rename the script"
+            f"{place}: another module named {stem!r} is imported already ({module.__file__}); "
+            "rename the script"
         )
     return module
 

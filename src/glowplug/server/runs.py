@@ -12,7 +12,7 @@ from typing import Any
 from glowplug.client.session import LogLine
 from glowplug.core import commands as c
 from glowplug.core import events as e
-from glowplug.core.decisions.fitting import check_satisfiable
+from glowplug.core.decisions.fitting import refusal
 from glowplug.core.story import why_waiting
 from glowplug.model import errors
 from glowplug.model.function import FunctionSpec
@@ -92,11 +92,9 @@ class Runs:
         return {}
 
     def _check(self, functions: Sequence[FunctionSpec]) -> None:
-        problems = [
-            problem for function in functions for problem in check_satisfiable(self._core.state, function)
-        ]
-        if problems:
-            raise errors.InvalidError("\n".join(problem.text for problem in problems))
+        why = refusal(self._core.state, functions)
+        if why:
+            raise errors.InvalidError(why)
 
     def take_over(self, left: Predecessor) -> None:
         """Take up what a server before this one left: results for clients that come back, detached runs."""

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glowplug.core.decisions.fitting import check_satisfiable, choices, kind_name
+from glowplug.core.decisions.fitting import refusal as refusals
 from glowplug.model.catalog import price_usd_per_hour
 from glowplug.model.gpu import parse_gpu
 from glowplug.model.node import Gpu, Node
@@ -144,7 +145,7 @@ def test_nothing_to_say_when_one_fallback_fits() -> None:
 def test_a_type_that_is_not_here_names_what_is_and_the_option_that_runs_it() -> None:
     text = refusal([machine("box", cards("RTX-4090", 2, 24))], "A10G")
     assert "train" in text
-    assert "no machine has a A10G" in text or "no machine has an A10G" in text
+    assert "no machine has an A10G" in text
     assert "2×RTX-4090 on box" in text
     assert "--gpu-map A10G=RTX-4090" in text
 
@@ -170,8 +171,26 @@ def test_no_gpu_at_all_shows_three_ways_on() -> None:
     text = refusal([machine("laptop")], "H100")
     assert "on a machine with GPUs" in text
     assert "ssh://" not in text  # servers elsewhere are not carried out yet
-    assert "GLOWPLUG_GPUS=" in text
+    assert 'GLOWPLUG_GPUS="1xH100"' in text
     assert "--gpu none" in text
+
+
+def test_no_gpu_at_all_is_said_once_for_all_functions() -> None:
+    state = Core(machine("laptop")).state
+    specs = [function("cpu"), function("f", "A100-80GB:4"), function("g", "any")]
+    text = refusals(state, specs)
+    assert text.startswith("functions f, g ask for GPUs, and no machine here has a GPU")
+    assert 'GLOWPLUG_GPUS="4xA100-80GB"' in text
+    assert refusals(state, specs[:1]) == ""
+
+
+def test_each_function_has_its_own_reason_where_there_are_gpus() -> None:
+    state = Core(machine("box", cards("T4", 1, 16))).state
+    text = refusals(state, [function("f", "H100"), function("g", "T4:2"), function("h", "T4")])
+    assert [line.split(":")[0] for line in text.splitlines()] == [
+        "function f asks for gpu='H100'",
+        "function g asks for gpu='T4",
+    ]
 
 
 def test_an_exact_type_is_offered_no_substitute() -> None:

@@ -206,7 +206,7 @@ def test_a_skipped_fallback_is_told_once() -> None:
     core.app(function("f", ["H100", "T4"]))
     core.accept("f", 2)
     told = [command.text for command in core.said if isinstance(command, c.Notify)]
-    assert told == ["skipped a fallback of f: no machine has a H100"]
+    assert told == ["skipped a fallback of f: no machine has an H100"]
 
 
 def test_a_substitution_is_told_once_in_a_run() -> None:
@@ -410,7 +410,7 @@ def test_what_the_fleet_can_never_satisfy_is_refused_after_a_grace() -> None:
     core.sleep(1.1)
     refusal = core.the(c.FinishInput)
     assert (refusal.input_id, refusal.error) == (input_id, "InvalidError")
-    assert "no machine has a H100" in refusal.message
+    assert "no machine has an H100" in refusal.message
     assert "1×T4 on small" in refusal.message
 
 

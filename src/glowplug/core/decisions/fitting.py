@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from glowplug.core.decisions.autoscaling import cpu_containers
+from glowplug.core.describe import some
 from glowplug.core.state import Choices, Entry, Kind, NodeState, State
 from glowplug.model import catalog
 from glowplug.model.function import FunctionSpec
@@ -181,6 +182,32 @@ def check_satisfiable(state: State, spec: FunctionSpec) -> list[Problem]:
     return [Problem(spec.name, gpu_message(state, spec, found))]
 
 
+def refusal(state: State, specs: Sequence[FunctionSpec]) -> str:
+    """What keeps any of these from ever running here, a line each; "" if nothing does.
+
+    That there is no GPU at all is said once.
+    """
+    problems = [problem for spec in specs for problem in check_satisfiable(state, spec)]
+    if len(problems) > 1 and not any(node.gpus for node in state.nodes.values()):
+        lacking = [spec for spec in specs if spec.gpu]
+        if len(lacking) == len(problems):
+            return no_gpu_message(
+                f"functions {some([spec.name for spec in lacking])} ask for GPUs", lacking[0]
+            )
+    return "\n".join(problem.text for problem in problems)
+
+
+def no_gpu_message(who: str, spec: FunctionSpec) -> str:
+    """One message, three ways on."""
+    first = spec.gpu[0]
+    named = format_request(GpuRequest("T4" if first.type == ANY else first.type, memory_gb=first.memory_gb))
+    return (
+        f"{who}, and no machine here has a GPU (`glowplug doctor` says why). Run it on a machine with GPUs, "
+        "on a virtual fleet, where functions run on the CPU "
+        f'(GLOWPLUG_GPUS="{first.count}x{named}"), or without GPUs (--gpu none)'
+    )
+
+
 def label_message(state: State, spec: FunctionSpec) -> str:
     parts: list[str] = []
     for label, wanted in (("cloud", (spec.cloud,) if spec.cloud else ()), ("region", spec.regions)):
@@ -194,6 +221,8 @@ def label_message(state: State, spec: FunctionSpec) -> str:
 def gpu_message(state: State, spec: FunctionSpec, found: Choices) -> str:
     nodes = [state.nodes[node_id] for node_id in found.node_ids]
     asked = ", ".join(format_request(request) for request in spec.gpu)
+    if not any(node.gpus for node in state.nodes.values()):
+        return no_gpu_message(f"function {spec.name} asks for gpu={asked!r}", spec)
     has = fleet_text(nodes)
     reasons = "; ".join(found.skipped)
     return (
@@ -203,11 +232,6 @@ def gpu_message(state: State, spec: FunctionSpec, found: Choices) -> str:
 
 def way_out(spec: FunctionSpec, nodes: Sequence[NodeState]) -> str:
     """The exact option that would run it here, if there is one."""
-    if not any(node.gpus for node in nodes):
-        return (
-            ' Run it on a machine with GPUs, try it on a virtual fleet (GLOWPLUG_GPUS="1xH100"), or without GPUs'
-            " (--gpu none)"
-        )
     for request in spec.gpu:
         if request.exact or request.type == ANY:
             continue
@@ -245,7 +269,14 @@ def why_unsatisfiable(request: GpuRequest, mapped: GpuRequest, counts: Sequence[
     via = f" ({format_request(request)} is mapped to it)" if mapped is not request else ""
     if most:
         return f"no machine has {mapped.count} {name.partition(':')[0]}{via}, the most on one is {most}"
-    return f"no machine has a {name.partition(':')[0]}{via}" if mapped.type != ANY else "no machine has a GPU"
+    if mapped.type == ANY:
+        return "no machine has a GPU"
+    return f"no machine has {with_article(name.partition(':')[0])}{via}"
+
+
+def with_article(name: str) -> str:
+    """ "an H100", "a T4": names are read letter by letter."""
+    return f"an {name}" if name[0] in "AEFHILMNORSX" else f"a {name}"
 
 
 def fleet_text(nodes: Sequence[NodeState]) -> str:
