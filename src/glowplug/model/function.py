@@ -58,9 +58,10 @@ class FunctionSpec:
 
     @classmethod
     def from_wire(cls, raw: dict[str, Any]) -> FunctionSpec:
-        return cls(**{
+        fields: dict[str, Any] = {
             **raw,
             "gpu": tuple(GpuRequest(**request) for request in raw["gpu"]),
             "regions": tuple(raw["regions"]),
             "retries": RetryPolicy(**raw["retries"]),
-        })
+        }
+        return cls(**fields)

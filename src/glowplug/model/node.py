@@ -73,14 +73,14 @@ class Node:
 
     @classmethod
     def from_wire(cls, raw: dict[str, Any]) -> Node:
-        gpus = tuple(
-            Gpu(
-                **{
-                    **gpu,
-                    "foreign": tuple(ForeignUse(**use) for use in gpu["foreign"]),
-                    "nvlink_peers": tuple(gpu["nvlink_peers"]),
-                }
-            )
-            for gpu in raw["gpus"]
-        )
-        return cls(**{**raw, "gpus": gpus})
+        gpus = tuple(Gpu(**_gpu_fields(gpu)) for gpu in raw["gpus"])
+        fields: dict[str, Any] = {**raw, "gpus": gpus}
+        return cls(**fields)
+
+
+def _gpu_fields(raw: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **raw,
+        "foreign": tuple(ForeignUse(**use) for use in raw["foreign"]),
+        "nvlink_peers": tuple(raw["nvlink_peers"]),
+    }
