@@ -1,0 +1,1 @@
+"""Backends carry commands out on nodes. They do not know each other."""
