@@ -35,7 +35,7 @@ test: .venv/.made ## every test that needs neither a GPU nor PyTorch (TESTS=test
 	$(BIN)/pytest $(TESTS)
 
 test-torch: .venv-torch/.made ## the tests that train with PyTorch, on the CPU
-	.venv-torch/bin/pytest -m "torch and not gpu" $(TESTS)
+	.venv-torch/bin/pytest -m "torch and not gpu" tests/training
 
 bench: .venv-bench/.made ## the figures of bench/README.md, measured on this machine
 	.venv-bench/bin/python bench
