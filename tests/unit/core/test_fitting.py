@@ -237,7 +237,11 @@ def test_an_unknown_label_names_the_known_ones() -> None:
 
 TYPES = [("T4", 16), ("L4", 24), ("A100", 40), ("A100", 80), ("H100", 80), ("RTX-4090", 24)]
 FLEETS = st.lists(
-    st.lists(st.tuples(st.sampled_from(TYPES), st.integers(1, 8)), max_size=3), min_size=1, max_size=4
+    st.lists(
+        st.tuples(st.sampled_from(TYPES), st.integers(1, 8)), max_size=3, unique_by=lambda group: group[0]
+    ),
+    min_size=1,
+    max_size=4,
 )
 REQUESTS = st.sampled_from(
     ["any", "any:2", "T4", "A100", "A100:4", "A100-80GB:2", "H100:8", "a100-20g", "H100+"]

@@ -151,7 +151,11 @@ def test_a_generator_that_has_yielded_is_not_rerun_silently(
         core.do(e.NodeLost(core.now, "a", "gone"))
     assert core.outcomes() == expected
     if expected:
-        assert "generator f was interrupted" in core.got(c.FinishInput)[0].message
+        message = core.got(c.FinishInput)[0].message
+        assert "generator f was interrupted" in message
+        assert "restart_generator=True" in message
+    told = [each.text for each in core.got(c.Notify)]
+    assert any("goes on" in text or "runs again" in text for text in told) == restarts
 
 
 def test_a_generator_that_has_not_yielded_is_rerun() -> None:

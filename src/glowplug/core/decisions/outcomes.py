@@ -60,7 +60,7 @@ def timeout_message(input: Input) -> str:
 def interrupted_generator_message(input: Input, why: str) -> str:
     return (
         f"generator {input.function.spec.name} was interrupted ({why}) after its caller had items of it, so "
-        "it is not run again from its start; call it again, or allow restarts for it"
+        "it is not run again from its start; call it again, or declare it with restart_generator=True"
     )
 
 

@@ -10,7 +10,7 @@ from glowplug.core.decisions.outcomes import (
     start_failed_message,
 )
 from glowplug.core.events import ContainerExited, ContainerReady, ContainerStartFailed
-from glowplug.core.lifecycles import DRAINING, QUEUED, READY, RUNNING, STARTING, move_container
+from glowplug.core.lifecycles import DRAINING, READY, RUNNING, STARTING, move_container
 from glowplug.core.state import Container, Function, Input, State
 from glowplug.core.steps.containers import became_idle, give_back_all, gone
 from glowplug.core.steps.inputs import (
@@ -139,7 +139,6 @@ def crashed_input(
         finish(state, input, "error", out, "RemoteError", crashed_message(input, container.id, how, limit))
         return False
     if input.yielded:
-        interrupted(state, input, f"its container {how}", out)
-        return input.status == QUEUED
+        return interrupted(state, input, f"its container {how}", out)
     requeue(input)
     return True

@@ -142,8 +142,7 @@ def give_back_all(
         if begun:
             outcome = "cancelled" if input.ending == "cancelled" else "interrupted"
             record(input, container, run_s, outcome, out)
-            moved += not input.ending
-        interrupted(state, input, why, out)
+        moved += interrupted(state, input, why, out) and begun
     if moved:
         function = container.function
         what = "1 input goes" if moved == 1 else f"{moved} inputs go"

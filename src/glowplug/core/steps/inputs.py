@@ -206,15 +206,17 @@ def cancelled(state: State, input: Input, out: list[Command]) -> None:
     finish(state, input, "error", out, "InputCancellation", message)
 
 
-def interrupted(state: State, input: Input, why: str, out: list[Command]) -> None:
+def interrupted(state: State, input: Input, why: str, out: list[Command]) -> bool:
     """Its container was taken away: it runs again elsewhere and nothing is charged, unless its caller has
-    already seen items of it."""
+    already seen items of it. Returns whether it goes on."""
     if input.ending == "cancelled":
         cancelled(state, input, out)
     elif input.yielded and not input.function.spec.restart_generator:
         finish(state, input, "error", out, "RemoteError", interrupted_generator_message(input, why))
     else:
         requeue(input)
+        return True
+    return False
 
 
 def drop_queued(function: Function, input: Input) -> None:
