@@ -88,6 +88,8 @@ def _import_file(place: str) -> ModuleType:
         raise errors.NotFoundError(f"there is no file {place!r} in {os.getcwd()}{hint}")
     if path.is_dir():
         raise errors.InvalidError(f"{place} is a directory; name the script in it")
+    if path.suffix != ".py":
+        raise errors.InvalidError(f"{place} is imported as a module: its name must end in .py; rename it")
     stem = path.stem
     if "." in stem:
         raise errors.InvalidError(f"{place}: a script's name becomes a module's, which has no dot; rename it")
@@ -104,10 +106,11 @@ def _import_file(place: str) -> ModuleType:
         if error.filename and error.lineno:
             raise
         raise errors.InvalidError(f"{place} is not a Python script: {error.msg}") from None
-    if not module.__file__ or not os.path.samefile(module.__file__, path):
+    loaded = getattr(module, "__file__", None)  # `modal` has none here: it is Glowplug
+    if loaded is None or not os.path.samefile(loaded, path):
+        other = f" ({loaded})" if loaded else ""
         raise errors.InvalidError(
-            f"{place}: another module named {stem!r} is imported already ({module.__file__}); "
-            "rename the script"
+            f"{place}: another module named {stem!r} is imported already{other}; rename the script"
         )
     return module
 
