@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from glowplug.cli.script import Script, load_script
-from glowplug.client.serializer import RemoteTraceback
 from glowplug.model import errors
 
 IMPORTLIB = os.path.dirname(importlib.__file__)
@@ -162,6 +161,8 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
 
 def _show_user_error(error: BaseException) -> None:
     """The traceback as the user's program would show it: without our own frames, the container's first."""
+    from glowplug.client.serializer import RemoteTraceback
+
     remote = error.__cause__ if isinstance(error.__cause__, RemoteTraceback) else None
     if remote is not None:
         sys.stderr.write(f"In the container:\n{remote.text.rstrip()}\n\nHere:\n")

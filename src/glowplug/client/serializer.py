@@ -148,11 +148,30 @@ def _cloudpickled(value: Any, keep_in_band: Any, what: str, first: Exception) ->
         cloudpickle.CloudPickler(stream, protocol=5, buffer_callback=keep_in_band).dump(value)
         return stream.getvalue()
     except Exception as second:
+        kind = type(_culprit(value))
         raise errors.SerializationError(
-            f"{what} cannot be pickled ({type(value).__module__}.{type(value).__qualname__}): "
+            f"{what} cannot be pickled ({kind.__module__}.{kind.__qualname__}): "
             f"{second or first}. Pass plain values, arrays or objects of importable classes; open files, "
             "locks, sockets and GPU handles must be made where they are used."
         ) from second
+
+
+def _culprit(value: Any, depth: int = 8) -> Any:
+    """What inside a value cannot be pickled, as far in as it can be seen."""
+    import cloudpickle
+
+    if isinstance(value, dict):
+        parts = [*value, *value.values()]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = list(value)
+    else:
+        parts = list(getattr(value, "__dict__", {}).values())
+    for part in parts if depth else ():
+        try:
+            cloudpickle.dumps(part)
+        except Exception:
+            return _culprit(part, depth - 1)
+    return value
 
 
 def _dump_exception(error: BaseException) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import socket
 import sys
@@ -83,14 +84,11 @@ def _import_message(start: dict[str, Any], error: BaseException) -> str:
     name = start["name"]
     if isinstance(error, FunctionNotFound):
         return f"{name} cannot be loaded in its container: {error}"
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(
-        ("<frozen", os.path.dirname(__file__))
-    ):
-        trace = trace.tb_next
-    text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    told = traceback.TracebackException(type(error), error, error.__traceback__)
+    machinery = ("<frozen", os.path.dirname(importlib.__file__), os.path.dirname(__file__))
+    told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(machinery)]
     module = start["definition"]["module"]
-    return f"the import of {module!r} failed in the container of {name}:\n{text}"
+    return f"the import of {module!r} failed there:\n{''.join(told.format()).rstrip()}"
 
 
 def _run_exit_handlers() -> None:
