@@ -28,13 +28,21 @@ def plan(as_module: bool, gpu_map: tuple[str, ...], as_json: bool, reference: st
     """
     import sys
 
+    from glowplug.cli.run import show_user_error
     from glowplug.cli.script import load_script
     from glowplug.cli.table import print_json
     from glowplug.client.settings import read_settings
+    from glowplug.model import errors
     from glowplug.model.gpu_map import parse_gpu_map
     from glowplug.sdk.running import gpu_map_here
 
-    script = load_script(reference, as_module)
+    try:
+        script = load_script(reference, as_module)
+    except (errors.Error, click.ClickException):
+        raise
+    except Exception as error:
+        show_user_error(error)
+        sys.exit(1)
     specs = specs_of(script, {**gpu_map_here(), **parse_gpu_map(gpu_map)})
     settings = read_settings()
     found = ask(settings, specs)

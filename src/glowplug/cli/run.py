@@ -90,7 +90,7 @@ def run(
     except (KeyboardInterrupt, SystemExit, click.ClickException, click.exceptions.Exit):
         raise
     except BaseException as error:
-        _show_user_error(error)
+        show_user_error(error)
         sys.exit(1)
     finally:
         shown.close()
@@ -159,7 +159,7 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _show_user_error(error: BaseException) -> None:
+def show_user_error(error: BaseException) -> None:
     """The traceback as the user's program would show it: without our own frames, the container's first."""
     from glowplug.client.serializer import RemoteTraceback
 
