@@ -78,6 +78,14 @@ def test_a_plan_needs_no_server_and_starts_none(cli, tmp_path):
     assert "has no function 'nothing'; it has: on_card, elsewhere, waits" in missing.stderr
 
 
+def test_an_error_of_the_script_is_shown_as_its_own(cli, tmp_path):
+    (tmp_path / "broken.py").write_text("import modal\n\napp = modal.App()\n1 / 0\n")
+    planned = cli("plan", "broken.py")
+    assert planned.returncode == 1
+    assert planned.stderr.splitlines()[1].strip().endswith('broken.py", line 4, in <module>')
+    assert "ZeroDivisionError" in planned.stderr
+
+
 def test_a_plan_asks_the_server_that_a_run_would_use(cli, holding, script):
     asked = json.loads(cli("plan", script, "--json").stdout)
     assert asked["server"] is True
