@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -26,21 +27,29 @@ TIMEOUT_S = 60.0
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 
 
-@pytest.fixture
-def server_env(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of one test's commands: its own home, a virtual fleet of two T4."""
+@contextlib.contextmanager
+def own_server(directory: Path) -> Iterator[dict[str, str]]:
+    """The environment of commands with a home of their own in ``directory`` and a virtual fleet of two T4."""
     runtime = tempfile.mkdtemp(prefix="gp-", dir="/tmp")  # a socket's path holds 108 bytes
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     env |= {
-        "HOME": str(tmp_path),
+        "HOME": str(directory),
         "PYTHONPATH": SOURCE,
-        "GLOWPLUG_HOME": str(tmp_path / "home"),
+        "GLOWPLUG_HOME": str(directory / "home"),
         "XDG_RUNTIME_DIR": runtime,
         "GLOWPLUG_GPUS": "2xT4",
     }
-    yield env
-    stop_server(read_settings(env))
-    shutil.rmtree(runtime, ignore_errors=True)
+    try:
+        yield env
+    finally:
+        stop_server(read_settings(env))
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture
+def server_env(tmp_path: Path) -> Iterator[dict[str, str]]:
+    with own_server(tmp_path) as env:
+        yield env
 
 
 def stop_server(settings: Settings) -> None:
@@ -113,31 +122,29 @@ def value_of(output: Output) -> Any:
     raise error_from_wire(output.error, output.message)
 
 
-@pytest.fixture
-def start_app(
-    server_env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., LiveApp]]:
+class AppStarter:
     """``start_app(source, f={"gpu": ...}, g={})``: an app of the functions f and g in the module ``source``.
 
-    Options are fields of ``FunctionSpec``. ``gate`` is a volume at /gate, its directory
-    ``tmp_path/home/volumes/gate``.
+    Options are fields of ``FunctionSpec``; those of ``definition`` are added to what it has. ``gate`` is a
+    volume at ``gate_path``, its directory ``home/volumes/gate`` in the directory of the starter.
     """
-    for name, value in server_env.items():
-        monkeypatch.setenv(name, value)
-    clients: list[Client] = []
 
-    def start(
-        source: str, app_name: str = "toy", detach: bool = False, **functions: dict[str, Any]
+    def __init__(self, directory: Path, gate_path: str = "/gate") -> None:
+        self.directory = directory
+        self.gate_path = gate_path
+        self._clients: list[Client] = []
+
+    def __call__(
+        self,
+        source: str,
+        app_name: str = "toy",
+        detach: bool = False,
+        sink: Sink | None = None,
+        **functions: dict[str, Any],
     ) -> LiveApp:
-        directory = tmp_path / "script"
+        directory = self.directory / "script"
         directory.mkdir(exist_ok=True)
         (directory / "toymod.py").write_text(source)
-        definition = {"module": "toymod", "env": {}}
-        definition["volumes"] = [{"name": "gate", "mount_path": "/gate"}]  # type: ignore[assignment]
-        specs = [
-            FunctionSpec("", "", name, definition={**definition, "qualname": name}, **options).to_wire()
-            for name, options in functions.items()
-        ]
         environment = {
             "executable": sys.executable,
             "prefix": sys.prefix,
@@ -151,15 +158,35 @@ def start_app(
             "module": "toymod",
             "digest": str(hash(source)),
         }
+        specs = [_toy_function(name, self.gate_path, **options) for name, options in functions.items()]
         client = Client.connect()
-        clients.append(client)
-        sink = Sink()
+        self._clients.append(client)
+        sink = sink or Sink()
         run = client.start_app(AppSpec(app_name, specs, environment, place, detach=detach), sink)
         return LiveApp(client, run, sink)
 
-    yield start
-    for client in clients:
-        client.close()
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+def _toy_function(
+    name: str, gate_path: str, definition: dict[str, Any] | None = None, **options: Any
+) -> dict[str, Any]:
+    made: dict[str, Any] = {"module": "toymod", "qualname": name, "env": {}, **(definition or {})}
+    made["volumes"] = [{"name": "gate", "mount_path": gate_path}, *made.get("volumes", ())]
+    return FunctionSpec("", "", name, definition=made, **options).to_wire()
+
+
+@pytest.fixture
+def start_app(
+    server_env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AppStarter]:
+    for name, value in server_env.items():
+        monkeypatch.setenv(name, value)
+    starter = AppStarter(tmp_path)
+    yield starter
+    starter.close()
 
 
 @pytest.fixture

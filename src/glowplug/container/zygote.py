@@ -56,8 +56,10 @@ class Zygote:
         """A child that imports a module and then is a zygote itself."""
         (fd,) = self.stream.take_fds(1)
         gc.freeze()
-        if os.fork():
+        pid = os.fork()
+        if pid:
             os.close(fd)
+            self._tell_forked({"op": "importing"}, pid)
             return
         try:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -110,10 +112,12 @@ class Zygote:
             isolation.set_namespace(self.own_pid_namespace, isolation.CLONE_NEWPID)
         for fd in fds:
             os.close(fd)
-        reply = {"op": "forked", "container_id": request["container_id"], "pid": pid}
+        self._tell_forked({"op": "forked", "container_id": request["container_id"], "pid": pid}, pid)
+
+    def _tell_forked(self, reply: dict[str, Any], pid: int) -> None:
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:
+        except OSError:  # it has ended already
             self.stream.send(reply)
             return
         self.stream.send(reply, [pidfd])
@@ -231,11 +235,11 @@ def _end_descendants() -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        try:
-            while os.waitpid(-1, 0)[0]:
+        for pid in children:  # and no others: the orphans of these are children now, and still alive
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
                 pass
-        except ChildProcessError:
-            pass
 
 
 def _end_descendants_and_exit(*_: Any) -> None:

@@ -86,6 +86,8 @@ class NodeBackend(Protocol):
 
     banner: str
     """One line: real cards, a virtual fleet, or none."""
+    warning: str
+    """What every run is told once; empty when there is nothing to warn of."""
 
     def start(self, listener: ContainerListener) -> Sequence[Node]:
         """Begin, and say which nodes there are."""

@@ -85,6 +85,8 @@ class Runs:
             JournaledRun(app_id, run.name, run.started_at, os.getpid(), run.detach, kept_spec)
         )
         self._core.post(e.AppStarted(self._core.now(), app_id, run.name, tuple(functions)))
+        if self._backend.warning and earlier is None:
+            self.notice(app_id, "warning", self._backend.warning)
         while self._untold:
             self.notice(app_id, "warning", self._untold.pop(0))
         if self._waiting_tick is None:
@@ -211,6 +213,7 @@ class Runs:
         self._journal.run_ended(run.app_id, self._core.now(), run.stopping, usage)
         self.calls.forget_app(run.app_id)
         for session, request in run.stop_waiters:
+            session.tell_dropped(run.app_id)
             session.reply(request, usage)
         self._ended_usage.add(run.usage)
         run.logs = collections.deque(run.logs, maxlen=ENDED_LOG_LINES_KEPT)

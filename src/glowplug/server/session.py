@@ -39,7 +39,7 @@ class ClientSession:
         self._payloads: list[Payload] = []
         self._lines: dict[str, list[list[Any]]] = {}
         self._dirty = False
-        self._dropped_lines = 0
+        self._dropped_lines: dict[str, int] = {}
         self.stream = FrameStream(loop, sock, outbox, self._on_message, self._on_closed)
 
     # to the client
@@ -59,15 +59,19 @@ class ClientSession:
 
     def tell_lines(self, app_id: str, lines: list[list[Any]]) -> None:
         if self.stream.queued_bytes > LOG_BACKLOG_BYTES:
-            self._dropped_lines += len(lines)
+            self._dropped_lines[app_id] = self._dropped_lines.get(app_id, 0) + len(lines)
             return
-        if self._dropped_lines:
-            dropped, self._dropped_lines = self._dropped_lines, 0
+        self.tell_dropped(app_id)
+        self._lines.setdefault(app_id, []).extend(lines)
+        self._touch()
+
+    def tell_dropped(self, app_id: str) -> None:
+        """At the latest with the end of the run."""
+        dropped = self._dropped_lines.pop(app_id, 0)
+        if dropped:
             self.notice(
                 app_id, "warning", f"{dropped} log lines were dropped: they came faster than they were read"
             )
-        self._lines.setdefault(app_id, []).extend(lines)
-        self._touch()
 
     def notice(self, app_id: str, level: str, text: str) -> None:
         self._send_in_order([messages.NOTICE, app_id, level, text])

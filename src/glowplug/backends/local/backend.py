@@ -74,6 +74,7 @@ class LocalBackend:
                 "`glowplug doctor` says how to mend it; GLOWPLUG_SANDBOX=auto runs plain processes instead."
             )
         self.banner: str = inventory.banner()
+        self.warning = "" if self.bubblewrap else _plain_warning(self.sandbox_refusal)
 
     # the port
 
@@ -163,22 +164,23 @@ class LocalBackend:
         start = container.start
         plain, importing, plan = self._zygote_for(start.function, start.environment, start.source)
 
+        def wait_for(zygote: Zygote) -> None:
+            container.abandon = lambda: zygote.forget(decided)
+            zygote.when_decided(decided)
+
         def decided(zygote: Zygote) -> None:
-            if container.gone:
-                return
-            if container.stop_reason:
-                container.fail(container.stop_reason)
-            elif zygote.state == "ready":
+            container.abandon = None
+            if zygote.state == "ready":
                 self._show_import_output(container, zygote)
                 self._fork(container, zygote, plan)
             elif zygote.state == "unforkable":
                 self._tell_once(start.function, zygote)
-                plain.when_decided(decided)
+                wait_for(plain)
             else:
                 container.fail(zygote.reason or "the process containers are forked from is gone")
             self._outbox.flush()
 
-        (importing or plain).when_decided(decided)
+        wait_for(importing or plain)
 
     def _fork(self, container: LocalContainer, zygote: Zygote, plan: RootPlan) -> None:
         root = None
@@ -371,6 +373,13 @@ def _working_bubblewrap() -> bubblewrap.Bubblewrap | None:
 
 def _refusal(mode: str) -> str:
     return "GLOWPLUG_SANDBOX=off" if mode == "off" else bubblewrap.probe().reason
+
+
+def _plain_warning(refusal: str) -> str:
+    return (
+        f"containers are plain processes here ({refusal}): they see this machine's files and each other. "
+        "`glowplug doctor` says how to get a sandbox; GLOWPLUG_SANDBOX=required refuses to run without one."
+    )
 
 
 def _gpus_of(start: ContainerStart) -> list[Gpu]:

@@ -46,6 +46,8 @@ class LocalContainer:
         self.ready = False
         self.gone = False
         self.stop_reason = ""
+        self.abandon: Callable[[], None] | None = None
+        """While nothing of it runs: gives up waiting for the process it is to be forked from."""
         self._failure: tuple[str, bool] | None = None
         self._loop = loop
         self._listener = listener
@@ -121,6 +123,10 @@ class LocalContainer:
 
     def stop(self, grace_s: float, reason: str) -> None:
         self.stop_reason = self.stop_reason or reason
+        if self.abandon is not None:
+            self.abandon()
+            self.fail(reason)
+            return
         if grace_s <= 0 or not self.ready:
             self._kill()
             return

@@ -19,7 +19,6 @@ from glowplug.wire.stream import FrameStream, Outbox
 
 ZYGOTE_LIMIT = 16
 """Idle zygotes kept; each costs the private memory of its imports."""
-START_TIMEOUT_S = 60.0
 
 
 class Zygote:
@@ -36,6 +35,10 @@ class Zygote:
         self.process: subprocess.Popen[bytes] | None = None
         self._on_dead = on_dead
         self._unforkable = False
+        self._ended = False
+        self._pidfd = -1
+        """Of one that is a child of another."""
+        self._importing: collections.deque[Zygote] = collections.deque()
         self._waiting: list[Callable[[Zygote], None]] = []
         self._forks: collections.deque[tuple[str, Callable[[int], None]]] = collections.deque()
         ours, self.theirs = socket.socketpair()
@@ -47,6 +50,13 @@ class Zygote:
             self._waiting.append(callback)
         else:
             callback(self)
+
+    def forget(self, callback: Callable[[Zygote], None]) -> None:
+        """Nobody waits for that any more. An import that only it waited for may never end: it is ended."""
+        if callback in self._waiting:
+            self._waiting.remove(callback)
+        if not self._waiting and self.state == "starting":
+            self.end()
 
     def fork(
         self, container_id: str, root: dict[str, Any] | None, fds: list[int], forked: Callable[[int], None]
@@ -62,12 +72,15 @@ class Zygote:
         self, child: Zygote, module: str, source: dict[str, Any], env: dict[str, str]
     ) -> None:
         """Fork a zygote that imports ``module`` and reports on ``child``'s connection."""
+        self._importing.append(child)
         request = {"op": "import", "module": module, "source": source, "env": env}
         self.stream.send(request, [_Descriptor(child.theirs.detach())])
 
     def end(self) -> None:
+        self._ended = True
         if self.state == "unforkable":
             self._on_dead(self)
+        self._kill_child()
         self.stream.close()
         if self.process is not None:
             self.process.kill()
@@ -78,6 +91,8 @@ class Zygote:
             container_id, forked = self._forks.popleft()
             assert container_id == message["container_id"]
             forked(fds.pop(0) if message["pid"] and fds else -1)
+        elif message["op"] == "importing":
+            self._importing.popleft().take_process(fds.pop(0) if fds else -1)
         else:
             self.reason = message.get("reason", "")
             self.import_output = message.get("output", "")
@@ -86,7 +101,29 @@ class Zygote:
                 self.state = "ready"
                 self._tell()
 
+    def take_process(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+        if self.stream.closed:
+            self._kill_child()
+
+    def _kill_child(self) -> None:
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            os.close(pidfd)
+
     def _on_closed(self) -> None:
+        self._kill_child()
+        if self.state == "starting" and self.process is None and self.reason == "" and not self._ended:
+            # Its import has ended the process. A container that tries it in earnest says how.
+            self.reason = "its import failed: it ended the process"
+            self.state = "unforkable"
+            self._on_dead(self)
+            self._tell()
+            return
         if self._unforkable:
             # It ends itself: only now is what its import held free for a container's. The verdict stays.
             self.state = "unforkable"
@@ -154,7 +191,7 @@ class ZygotePool:
             if parent.state == "ready":
                 parent.import_in_child(zygote, module, source, env)
             else:
-                zygote.reason = parent.reason
+                zygote.reason = parent.reason or "the process containers are forked from was ended"
                 zygote.stream.close()
             self._outbox.flush()
 
