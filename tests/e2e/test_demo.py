@@ -80,7 +80,7 @@ def test_every_claim_holds_on_a_virtual_fleet(temporary: Path):
     assert done.stderr == ""
     text = re.sub(r"\s+", " ", done.stdout)
     for claim in (
-        r"^VIRTUAL 1× T4, 2× L4, 4× A10G, 1× H100, 1× A100-80GB: functions run on the CPU",
+        r"^VIRTUAL 1× T4, 2× L4, 4× A10G, 1× H100, 1× A100-80GB: functions run on the CPU virtual as asked",
         r"used by others: none of them",
         r'gpu="any" landed on T4 of virtual-1; the container counts 1 device: GPU-virtual-1-0, as allotted',
         r"ran on A100-80GB, because H100: in use by \S+ of hold_preferred \(1×H100 on virtual-4\)",

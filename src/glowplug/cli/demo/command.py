@@ -66,12 +66,16 @@ def _play(cards: Cards, why_virtual: str, home: Path) -> int:
     try:
         fleet = request("GET", "/v1/nodes")
         expect(fleet["banner"].startswith("VIRTUAL" if cards.fleet else "REAL"), fleet["banner"])
-        click.secho(fleet["banner"] + (f" ({why_virtual})" if why_virtual else ""), bold=True)
+        click.secho(fleet["banner"], bold=True)
+        if why_virtual:
+            _show("virtual", [why_virtual])
         _show("fleet", _fleet_lines(fleet["nodes"]))
         stage = Stage(cards, script.module, running.run.app_id, home, sink.notices, sink.warnings)
         for label, step in STEPS:
             try:
                 _show(label, step(stage))
+            except BrokenPipeError:
+                raise  # nobody reads what this prints any more
             except (errors.Error, TimeoutError, OSError) as error:
                 raise Broken(f"{label}: {error}") from error
             _show("note", stage.warnings)  # those that no step expected
@@ -103,8 +107,8 @@ def _choose(virtual: bool) -> tuple[Cards, str]:
     cards = cards_of(nodes)
     if cards is not None:
         return cards, ""
-    busy = [gpu.variant for node in nodes for gpu in node.gpus]
-    return VIRTUAL, f"no whole card here is free: {', '.join(busy)}" if busy else ""
+    busy = [gpu for node in nodes for gpu in node.gpus]
+    return VIRTUAL, "no whole card of this machine is free; `glowplug gpus` says why" if busy else ""
 
 
 def _plain(gpu: dict[str, Any]) -> dict[str, Any]:
