@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glowplug.wire.codec import FrameError, frame
@@ -90,11 +90,11 @@ class Connection:
 
     # sending
 
-    def send(self, message: list[Any], payloads: list[Payload] | None = None) -> None:
+    def send(self, message: list[Any], payloads: Sequence[Payload] = ()) -> None:
         """Send one message and the descriptors of its large payloads. Raises ``OSError`` when the
         connection is gone."""
         raw = frame(message)
-        fds = [payload.fd for payload in payloads if payload.fd is not None] if payloads else []
+        fds = [payload.fd for payload in payloads if payload.fd is not None]
         if self._closed:
             raise ConnectionError("the connection to the server is closed")
         with self._send_lock:

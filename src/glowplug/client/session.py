@@ -139,18 +139,18 @@ class Call:
         """The next output, in order of arrival. Raises the builtin ``TimeoutError`` when none came in
         time."""
         while True:
-            try:
-                return self._take()
-            except IndexError:
-                pass
+            if self._outputs:
+                try:
+                    return self._take()
+                except IndexError:  # another thread was quicker
+                    pass
             waiter = Waiter()
             self._waiters.append(waiter)
             try:
                 if not self._outputs and not self.run.wait(waiter, timeout_s):
                     raise TimeoutError(f"no output of {self.call_id} within {timeout_s} s")
             finally:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+                self._waiters.remove(waiter)
 
     async def next_async(self, timeout_s: float | None = None) -> Output:
         """``next`` for async code."""
@@ -169,8 +169,7 @@ class Call:
             except asyncio.TimeoutError:
                 raise TimeoutError(f"no output of {self.call_id} within {timeout_s} s") from None
             finally:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+                self._waiters.remove(waiter)
 
     def cancel(self, terminate_containers: bool = False) -> None:
         """Drop what is queued, interrupt what runs. Its outputs are errors of ``InputCancellation``."""
@@ -482,7 +481,7 @@ class Client:
     def send(self, message: list[Any], payloads: Sequence[Payload] = (), reconnect: bool = True) -> None:
         connection = self._current(reconnect)
         try:
-            connection.send(message, list(payloads) if payloads else None)
+            connection.send(message, payloads)
         except OSError:
             if not reconnect:
                 raise
@@ -683,7 +682,8 @@ def _input_messages(
     for input_id, payload in inputs:
         fields.append([input_id, payload.to_wire()])
         payloads.append(payload)
-        size_bytes += 0 if payload.body is None else len(payload.body)
+        if payload.body is not None:
+            size_bytes += len(payload.body)
         if size_bytes > INPUTS_MESSAGE_BYTES:
             yield [messages.INPUTS, call.function_id, call.call_id, call.kept, fields], payloads
             fields, payloads, size_bytes = [], [], 0
