@@ -66,7 +66,9 @@ class MemoryJournal:
 
     def run_ended(self, app_id: str, at: float, reason: str, usage: dict[str, Any]) -> None:
         if app_id in self.runs:
-            self.runs[app_id] = replace(self.runs[app_id], ended_at=at, reason=reason, usage=dict(usage))
+            self.runs[app_id] = replace(
+                self.runs[app_id], ended_at=at, reason=reason, usage=dict(usage), spec={}
+            )
 
     def container_started(self, container: JournaledContainer) -> None:
         self.containers.setdefault(container.container_id, (container, None))

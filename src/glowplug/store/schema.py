@@ -81,6 +81,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # what a run kept secret is overwritten with it
         _make_tables(path, connection)
         _touch_every_table(connection)
     except BaseException:

@@ -129,9 +129,10 @@ class SqliteJournal:
         self._write("UPDATE runs SET usage = ? WHERE app_id = ?", (json.dumps(usage), app_id))
 
     def run_ended(self, app_id: str, at: float, reason: str, usage: dict[str, Any]) -> None:
+        # The spec of a detached run holds its secrets; nobody takes up a run that has ended.
         self._write(
-            "UPDATE runs SET ended_at = ?, reason = ?, usage = ? WHERE app_id = ?",
-            (at, reason, json.dumps(usage), app_id),
+            "UPDATE runs SET ended_at = ?, reason = ?, usage = ?, spec = ? WHERE app_id = ?",
+            (at, reason, json.dumps(usage), msgspec.msgpack.encode({}), app_id),
         )
 
     def container_started(self, container: JournaledContainer) -> None:
