@@ -7,16 +7,10 @@ from collections.abc import Iterator
 
 from glowplug.core.decisions.autoscaling import wanted_containers
 from glowplug.core.decisions.fitting import kind_of
-from glowplug.core.decisions.placing import (
-    EVICTABLE,
-    FREE,
-    PINNED,
-    acceptable_entries,
-    claims_before,
-    find_offer,
-    turns,
-)
+from glowplug.core.decisions.nearness import EVICTABLE, FREE, PINNED
+from glowplug.core.decisions.placing import acceptable_entries, find_offer, look_before
 from glowplug.core.decisions.queueing import recall_due
+from glowplug.core.decisions.turns import turns
 from glowplug.core.lifecycles import DELAYED, DRAINING, LEASED, QUEUED, READY, RUNNING, STARTING
 from glowplug.core.state import Container, Function, Input, State
 
@@ -242,8 +236,8 @@ def no_place_is_missed(state: State) -> Iterator[str]:
         found = function.choices
         assert found is not None
         entries = acceptable_entries(function, found, state.now)
-        claims = claims_before(state, function, state.now)
-        offer = find_offer(state, function, found, entries, claims, urgent=function.queued > 0)
+        look = look_before(state, function, state.now)
+        offer = find_offer(look, function, found, entries, urgent=function.queued > 0)
         if offer is not None and offer.level in (FREE, EVICTABLE, PINNED):
             names = ", ".join(gpu.uuid for gpu in offer.gpus)
             yield f"{function.spec.id} waits and could have {names} of {offer.node.node.id}"

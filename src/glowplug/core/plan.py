@@ -18,17 +18,14 @@ from glowplug.core.decisions.fitting import (
     kind_of,
     price_of,
 )
+from glowplug.core.decisions.nearness import COMING, EVICTABLE, FREE, PINNED, Look
 from glowplug.core.decisions.placing import (
-    COMING,
-    EVICTABLE,
-    FREE,
-    PINNED,
-    Claims,
     Offer,
     acceptable_entries,
     claim,
-    claims_before,
     find_offer,
+    least_missing,
+    look_before,
     node_for_cpu,
 )
 from glowplug.core.state import App, Choices, Function, State
@@ -74,20 +71,25 @@ def plan(state: State, specs: Sequence[FunctionSpec], at: float) -> list[Planned
     return [plan_function(state, function, kept, at) for function in functions]
 
 
-def promised_gpus(state: State, functions: Sequence[Function]) -> dict[str, Function]:
-    """What the app's min_containers would hold once all of them run, by GPU UUID."""
-    claims = Claims()
+Kept = list[tuple[Function, Offer]]
+"""What the app's functions would hold once all of their min_containers run."""
+
+
+def promised_gpus(state: State, functions: Sequence[Function]) -> Kept:
+    look = Look(state)
+    kept: Kept = []
     for function in functions:
         found = choices(state, function.spec)
         for _ in range(function.spec.min_containers if function.spec.gpu else 0):
-            offer = find_offer(state, function, found, found.entries, claims, urgent=False)
+            offer = find_offer(look, function, found, found.entries, urgent=False)
             if offer is None:
                 break
-            claim(claims, function, offer, aged=False)
-    return claims.firm
+            claim(look, function, offer, aged=False)
+            kept.append((function, offer))
+    return kept
 
 
-def plan_function(state: State, function: Function, kept: dict[str, Function], at: float) -> PlannedFunction:
+def plan_function(state: State, function: Function, kept: Kept, at: float) -> PlannedFunction:
     spec = function.spec
     asked = ", ".join(format_request(request) for request in spec.gpu)
     problems = check_satisfiable(state, spec)
@@ -112,18 +114,20 @@ def plan_function(state: State, function: Function, kept: dict[str, Function], a
             most_containers=most,
             warnings=warnings,
         )
-    claims = claims_of_others(state, function, kept, at)
+    look = look_after_others(state, function, kept, at)
     entries = acceptable_entries(function, found, at)
-    offer = find_offer(state, function, found, entries, claims, urgent=True)
+    offer = find_offer(look, function, found, entries, urgent=True)
     if offer is None:
-        offer = find_offer(state, function, found, entries, Claims(), urgent=True)
+        alone = Look(state)
+        offer = find_offer(alone, function, found, entries, urgent=True)
+        offer = offer or least_missing(alone, function, found, entries)
     if offer is None:
         obstacles = foreign_words(state, found) + broken_words(state, found)
         waits_for = "; ".join(obstacles) or drain_or_room(state, found)
         return PlannedFunction(
             spec.name, asked, waits_for=waits_for, most_containers=most, notices=skipped, warnings=warnings
         )
-    waits_for = words_of_wait(offer, claims)
+    waits_for = words_of_wait(offer, look)
     notice = (offer.entry.notice,) if offer.entry.notice else ()
     return PlannedFunction(
         name=spec.name,
@@ -143,13 +147,13 @@ def plan_function(state: State, function: Function, kept: dict[str, Function], a
     )
 
 
-def claims_of_others(state: State, function: Function, kept: dict[str, Function], at: float) -> Claims:
+def look_after_others(state: State, function: Function, kept: Kept, at: float) -> Look:
     """What waits already comes first, then what the app's other functions keep."""
-    claims = claims_before(state, function, at)
-    for uuid, keeper in kept.items():
+    look = look_before(state, function, at)
+    for keeper, offer in kept:
         if keeper is not function:
-            claims.firm.setdefault(uuid, keeper)
-    return claims
+            look.take(keeper, offer.node, offer.gpus, is_firm=True)
+    return look
 
 
 def drain_or_room(state: State, found: Choices) -> str:
@@ -157,9 +161,9 @@ def drain_or_room(state: State, found: Choices) -> str:
     return f"the drain of {', '.join(drains)} to end" if drains else "room on these machines"
 
 
-def words_of_wait(offer: Offer, claims: Claims) -> str:
+def words_of_wait(offer: Offer, look: Look) -> str:
     if offer.level == FREE:
-        keeper = next((claims.firm[gpu.uuid] for gpu in offer.gpus if gpu.uuid in claims.firm), None)
+        keeper = next((look.firm[gpu.uuid] for gpu in offer.gpus if gpu.uuid in look.firm), None)
         return f"{keeper.spec.name}, whose min_containers hold its GPUs" if keeper else ""
     if offer.level == COMING:
         return stopping_words(offer)
@@ -174,11 +178,11 @@ def evicted(offer: Offer) -> tuple[str, ...]:
     return tuple(f"{one.id} of {one.function.spec.name}" for one in offer.holders)
 
 
-def holding_warnings(function: Function, kept: dict[str, Function]) -> list[str]:
+def holding_warnings(function: Function, kept: Kept) -> list[str]:
     spec = function.spec
     if not spec.min_containers or not spec.gpu:
         return []
-    count = sum(keeper is function for keeper in kept.values())
+    count = sum(len(offer.gpus) for keeper, offer in kept if keeper is function)
     if not count:
         return [f"min_containers={spec.min_containers} cannot be kept now: its GPUs are in use"]
     cards = "1 GPU" if count == 1 else f"{count} GPUs"

@@ -11,14 +11,8 @@ from dataclasses import dataclass
 
 from glowplug.core.decisions.autoscaling import missing_containers
 from glowplug.core.decisions.fitting import check_satisfiable
-from glowplug.core.decisions.placing import (
-    RETIRING,
-    Claims,
-    Offer,
-    acceptable_entries,
-    claims_before,
-    find_offer,
-)
+from glowplug.core.decisions.nearness import RETIRING, Look
+from glowplug.core.decisions.placing import Offer, acceptable_entries, find_offer, least_missing, look_before
 from glowplug.core.lifecycles import DRAINING
 from glowplug.core.state import Choices, Container, Function, NodeState, State
 from glowplug.model.gpu import format_request
@@ -101,31 +95,33 @@ def why_no_container(state: State, function: Function, found: Choices, at: float
     limit = function.spec.max_containers
     if missing_containers(function, found, state.limits) <= 0 and limit is not None:
         return Waiting(f"max_containers={limit}, one is still stopping", "max-containers", "it has stopped")
-    claims = claims_before(state, function, at)
-    if is_held_back(state, function, found, claims, at):
+    look = look_before(state, function, at)
+    if is_held_back(function, found, look, at):
         first = format_request(found.entries[0].request)
         hold_s = function.spec.gpu_fallback_after_s or 0.0
         text = f"holds out for {first} before a fallback is taken"
         return Waiting(text, "fallback-hold", f"{first} is free, or gpu_fallback_after={hold_s:g} s is over")
-    return why_no_gpu(state, function, found, claims, at)
+    return why_no_gpu(state, function, found, look, at)
 
 
-def is_held_back(state: State, function: Function, found: Choices, claims: Claims, at: float) -> bool:
+def is_held_back(function: Function, found: Choices, look: Look, at: float) -> bool:
     """Whether a later fallback could be had now and is not taken yet."""
     later = found.entries[len(acceptable_entries(function, found, at)) :]
-    offer = find_offer(state, function, found, later, claims, urgent=True)
+    offer = find_offer(look, function, found, later, urgent=True)
     return offer is not None and offer.level < RETIRING
 
 
-def why_no_gpu(state: State, function: Function, found: Choices, claims: Claims, at: float) -> Waiting:
+def why_no_gpu(state: State, function: Function, found: Choices, look: Look, at: float) -> Waiting:
     entries = acceptable_entries(function, found, at)
-    alone = find_offer(state, function, found, entries, Claims(), urgent=True)
-    offer = find_offer(state, function, found, entries, claims, urgent=True)
+    everything = Look(state)
+    alone = find_offer(everything, function, found, entries, urgent=True)
+    alone = alone or least_missing(everything, function, found, entries)
+    offer = find_offer(look, function, found, entries, urgent=True)
     asked = " or ".join(format_request(entry.request) for entry in entries)
     if offer is not None and offer.level < RETIRING:
         return Waiting(f"{asked}: {stopping_words(offer)}", "stopping", "it has stopped")
     if alone is not None and alone.level < RETIRING:
-        return why_claimed(claims, alone, asked)
+        return why_claimed(look, alone, asked)
     busy = busy_words(alone) if alone is not None else holders_words(holders_of(state, found))
     foreign = foreign_words(state, found)
     broken = broken_words(state, found)
@@ -138,16 +134,16 @@ def why_no_gpu(state: State, function: Function, found: Choices, claims: Claims,
     return Waiting(text, "gpu-busy", "their inputs end")
 
 
-def why_claimed(claims: Claims, alone: Offer, asked: str) -> Waiting:
+def why_claimed(look: Look, alone: Offer, asked: str) -> Waiting:
     """It could be had, but for those of higher priority."""
     for gpu in alone.gpus:
-        larger = claims.collecting.get(gpu.uuid)
+        larger = look.collecting.get(gpu.uuid)
         if larger is not None:
             request = format_request(larger.spec.gpu[0])
             where, name = alone.node.node.id, larger.spec.name
             text = f"{asked}: what is free on {where} is being collected for {request} of {name}"
             return Waiting(text, "reserved-for-larger", f"{name} has run")
-    first = next((claims.firm[gpu.uuid] for gpu in alone.gpus if gpu.uuid in claims.firm), None)
+    first = next((look.firm[gpu.uuid] for gpu in alone.gpus if gpu.uuid in look.firm), None)
     name = first.spec.name if first is not None else "another function"
     return Waiting(f"{asked}: {name} has waited longer and is next", "claimed", f"{name} has run")
 

@@ -1,36 +1,30 @@
 """Where a container goes now: a node and its GPUs, what must make room for it first, or what it waits for.
 
 Free before being freed before evictable, and the preferred tier of the preferred entry before the next one.
-Nothing is remembered between two looks: claims are worked out anew, in order of priority, whenever capacity
-changes, so there is no reservation that could be out of date.
+Nothing is remembered between two looks: claims are worked out anew, in turn, whenever capacity changes, so
+there is no reservation that could be out of date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from heapq import heapify, heappop, heapreplace
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from glowplug.core.decisions.autoscaling import cpu_containers, missing_containers
-from glowplug.core.lifecycles import DRAINING, READY, STARTING
-from glowplug.core.limits import Limits
+from glowplug.core.decisions.autoscaling import cpu_containers
+from glowplug.core.decisions.nearness import (
+    BUSY,
+    COMING,
+    EVICTABLE,
+    FREE,
+    PINNED,
+    RETIRING,
+    Levels,
+    Look,
+    is_promised,
+)
+from glowplug.core.decisions.turns import is_aged, is_short, turns
 from glowplug.core.state import Choices, Container, Entry, Function, Kind, NodeState, State
 from glowplug.model.node import Gpu
-
-FREE, COMING, EVICTABLE, PINNED, RETIRING, BUSY = range(6)
-"""How near a GPU is: free; its container is stopping; idle above min_containers; idle and promised by
-min_containers; in use by a container that takes no further input; in use."""
-
-
-@dataclass(slots=True)
-class Claims:
-    """What functions of higher priority count on in this look, by GPU UUID."""
-
-    firm: dict[str, Function] = field(default_factory=dict[str, Function])
-    """About to be free, or made free for them."""
-    collecting: dict[str, Function] = field(default_factory=dict[str, Function])
-    """Kept while the rest of a large request is still in use; short runs may use these meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,52 +38,26 @@ class Offer:
     """Whose GPUs they are now."""
 
 
-def turns(state: State, at: float) -> Iterator[Function]:
-    """Who is given a container next, one at a time: waiting inputs before promises, who holds least before
-    who holds more, then who waits longest. What is given out on the way counts as held."""
-    lacking = [
-        (not function.queued, function.held, function.waiting_since or 0.0, number, function, missing)
-        for number, function in enumerate(state.waiting.values())
-        if function.spec.gpu and function.choices is not None and function.start_not_before <= at
-        if (missing := missing_containers(function, function.choices, state.limits)) > 0
-    ]
-    heapify(lacking)
-    while lacking:
-        is_promise, held, _, number, function, missing = lacking[0]
-        yield function
-        if missing > 1:
-            heapreplace(lacking, (is_promise, held + 1, at, number, function, missing - 1))
-        else:
-            heappop(lacking)
+def claim(look: Look, function: Function, offer: Offer, aged: bool) -> None:
+    """It counts on what it was offered; what is only being collected stays open to short runs."""
+    look.take(function, offer.node, offer.gpus, is_firm=offer.level < RETIRING or aged)
 
 
-def is_aged(function: Function, at: float, limits: Limits) -> bool:
-    """Whether it holds nothing and has waited so long that others make room for it between two inputs."""
-    since = function.waiting_since
-    return not function.held and since is not None and at - since >= limits.ageing_s
-
-
-def claim(claims: Claims, function: Function, offer: Offer, aged: bool) -> None:
-    kept = claims.firm if offer.level < RETIRING or aged else claims.collecting
-    for gpu in offer.gpus:
-        kept[gpu.uuid] = function
-
-
-def claims_before(state: State, function: Function, at: float) -> Claims:
-    """What those before it in turn would claim if everything that waits were looked at now."""
-    claims = Claims()
-    for other in turns(state, at):
+def look_before(state: State, function: Function, at: float) -> Look:
+    """What is left to a function by those before it in turn, if everything that waits were looked at now."""
+    look = Look(state)
+    done: dict[str, Function] = {}
+    for other in turns(state, at, done):
         if other is function:
             break
         assert other.choices is not None
         entries = acceptable_entries(other, other.choices, at)
-        offer = find_offer(state, other, other.choices, entries, claims, other.queued > 0)
+        offer = find_offer(look, other, other.choices, entries, other.queued > 0)
         if offer is not None:
-            claim(claims, other, offer, is_aged(other, at, state.limits))
-    return claims
-
-
-Usable = Callable[[Gpu], bool]
+            claim(look, other, offer, is_aged(other, at, state.limits))
+        if offer is None or offer.level >= RETIRING:
+            done[other.spec.id] = other
+    return look
 
 
 def node_for_cpu(state: State, function: Function, found: Choices) -> NodeState | None:
@@ -108,35 +76,33 @@ def node_for_cpu(state: State, function: Function, found: Choices) -> NodeState 
 
 
 def find_offer(
-    state: State,
-    function: Function,
-    found: Choices,
-    entries: Sequence[Entry],
-    claims: Claims,
-    urgent: bool,
+    look: Look, function: Function, found: Choices, entries: Sequence[Entry], urgent: bool
 ) -> Offer | None:
     """The best place for one more container, or what it should wait for; None: there is nothing to claim.
 
     ``entries``: the fallbacks that may be taken. ``urgent``: an input waits for it, so idle containers of
     others make room.
     """
-    usable = usable_gpus(function, claims, state.limits)
+    state = look.state
+    short = is_short(function.run_time_s, state.limits)
     entries = [leave_to_explicit(state, function, entry) for entry in entries]
     deepest = EVICTABLE if urgent else COMING
     for entry in entries:
         for tier in entry.tiers:
-            offer = best_in_tier(state, found, entry, tier, usable, deepest)
+            offer = best_in_tier(look, found, entry, tier, short, deepest)
             if offer is not None:
                 return offer
     if not urgent:
         return None
     for entry in entries:
-        if only_promised_could(state, found, entry):
-            kinds = [kind for tier in entry.tiers for kind in tier]
-            offer = best_in_tier(state, found, entry, kinds, usable, PINNED)
+        if only_promised_could(look, found, entry):
+            offer = best_in_tier(look, found, entry, kinds_of(entry), short, PINNED)
             if offer is not None:
                 return offer
-    return least_missing(state, function, found, entries, usable)
+    if all(entry.request.count == 1 for entry in entries) and not is_aged(function, state.now, state.limits):
+        # A single card in use leaves nothing to collect meanwhile.
+        return None
+    return least_missing(look, function, found, entries)
 
 
 def acceptable_entries(function: Function, found: Choices, at: float) -> tuple[Entry, ...]:
@@ -145,19 +111,6 @@ def acceptable_entries(function: Function, found: Choices, at: float) -> tuple[E
     if function.spec.gpu_fallback_after_s and (held_until is None or at < held_until):
         return found.entries[:1]
     return found.entries
-
-
-def usable_gpus(function: Function, claims: Claims, limits: Limits) -> Usable:
-    """Whether a GPU is left to a function by those of higher priority."""
-    firm, collecting = claims.firm, claims.collecting
-    if is_short(function.run_time_s, limits):
-        return lambda gpu: gpu.uuid not in firm
-    return lambda gpu: gpu.uuid not in firm and gpu.uuid not in collecting
-
-
-def is_short(run_time_s: float | None, limits: Limits) -> bool:
-    """Whether runs are known to be so short that they may use what is being collected."""
-    return run_time_s is not None and run_time_s < limits.backfill_run_s
 
 
 def leave_to_explicit(state: State, function: Function, entry: Entry) -> Entry:
@@ -177,8 +130,12 @@ def leave_to_explicit(state: State, function: Function, entry: Entry) -> Entry:
     return replace(entry, tiers=(entry.tiers[0], *(tier for tier in tiers if tier)))
 
 
+def kinds_of(entry: Entry) -> list[Kind]:
+    return [kind for tier in entry.tiers for kind in tier]
+
+
 def best_in_tier(
-    state: State, found: Choices, entry: Entry, kinds: Sequence[Kind], usable: Usable, deepest: int
+    look: Look, found: Choices, entry: Entry, kinds: Sequence[Kind], short: bool, deepest: int
 ) -> Offer | None:
     """The nearest GPUs of any of these kinds; of equally near ones the first kind's, then the tightest fit,
     which leaves the larger holes to larger requests."""
@@ -186,29 +143,30 @@ def best_in_tier(
     nodes = [
         (number, node, levels)
         for number, kind in enumerate(kinds)
-        for node, levels in gpus_by_level(state, found, kind, usable)
+        for node, levels in look.nodes(found, kind, short, near=True)
     ]
     for level in range(deepest + 1):
-        best: tuple[tuple[int, int, int], NodeState, list[list[Gpu]]] | None = None
+        best: tuple[tuple[int, int, int], NodeState, Levels] | None = None
         for number, node, levels in nodes:
-            if sum(len(nearer) for nearer in levels[: level + 1]) < count:
-                continue
-            free = len(levels[FREE])
-            key = (number, max(0, count - free), free)
-            if best is None or key < best[0]:
-                best = (key, node, levels)
+            free = near = len(levels[FREE])
+            for nearer in range(1, level + 1):
+                near += len(levels[nearer])
+            if near >= count:
+                key = (number, max(0, count - free), free)
+                if best is None or key < best[0]:
+                    best = (key, node, levels)
         if best is not None:
             return make_offer(entry, best[1], best[2], level)
     return None
 
 
-def make_offer(entry: Entry, node: NodeState, levels: list[list[Gpu]], level: int) -> Offer:
+def make_offer(entry: Entry, node: NodeState, levels: Levels, level: int) -> Offer:
     gpus = pick(levels, entry.request.count)
     holders = {node.holders[gpu.uuid].id: node.holders[gpu.uuid] for gpu in gpus if gpu.uuid in node.holders}
     return Offer(node, gpus, entry, level, tuple(holders.values()))
 
 
-def pick(levels: list[list[Gpu]], count: int) -> tuple[Gpu, ...]:
+def pick(levels: Levels, count: int) -> tuple[Gpu, ...]:
     """The nearest GPUs, and of several free ones a set linked to each other."""
     free = levels[FREE]
     if len(free) >= count:
@@ -240,65 +198,14 @@ def links_inside(gpus: Sequence[Gpu]) -> int:
     return sum(other.uuid in gpu.nvlink_peers for gpu in gpus for other in gpus)
 
 
-def gpus_by_level(
-    state: State, found: Choices, kind: Kind, usable: Usable
-) -> Iterator[tuple[NodeState, list[list[Gpu]]]]:
-    """The usable GPUs of a kind, by how near they are, on every node that suits."""
-    for node_id in found.node_ids:
-        node = state.nodes[node_id]
-        if node.draining:
-            continue
-        levels: list[list[Gpu]] = [[], [], [], [], [], []]
-        for gpu in node.by_kind.get(kind, ()):
-            if usable(gpu):
-                level = level_of(node, gpu)
-                if level is not None:
-                    levels[level].append(gpu)
-        if len(levels[EVICTABLE]) > 1:
-            # The longest idle first, and the GPUs of one container together.
-            levels[EVICTABLE].sort(key=lambda gpu: idle_rank(node.holders[gpu.uuid]))
-        if any(levels):
-            yield node, levels
-
-
-def idle_rank(container: Container) -> tuple[float, int]:
-    return container.idle_since, container.allocation.epoch
-
-
-def level_of(node: NodeState, gpu: Gpu) -> int | None:
-    """How near a GPU is to being free; None if it cannot be used."""
-    if not gpu.healthy or gpu.uuid in node.cordoned:
-        return None
-    holder = node.holders.get(gpu.uuid)
-    if holder is None:
-        return FREE if gpu.is_free else None
-    if holder.status == DRAINING:
-        return COMING
-    function = holder.function
-    is_idle = holder.id in function.idle or (holder.status == STARTING and not function.queued)
-    if is_idle:
-        return PINNED if is_promised(holder) else EVICTABLE
-    return RETIRING if holder.retiring else BUSY
-
-
-def is_promised(container: Container) -> bool:
-    """Whether it is one of those ``min_containers`` keeps: the oldest that serve."""
-    function = container.function
-    promised = function.spec.min_containers
-    if not promised or container.status == DRAINING or container.retiring:
-        return False
-    serving = (
-        one for one in function.containers.values() if one.status in (READY, STARTING) and not one.retiring
-    )
-    return any(one is container for one in islice(serving, promised))
-
-
-def only_promised_could(state: State, found: Choices, entry: Entry) -> bool:
+def only_promised_could(look: Look, found: Choices, entry: Entry) -> bool:
     """Whether no machine has enough GPUs for this besides those min_containers keeps: only then these
     yield."""
-    for kind in (kind for tier in entry.tiers for kind in tier):
+    if not look.has_promises:
+        return False
+    for kind in kinds_of(entry):
         for node_id in found.node_ids:
-            node = state.nodes[node_id]
+            node = look.state.nodes[node_id]
             others = 0
             for gpu in node.by_kind.get(kind, ()):
                 holder = node.holders.get(gpu.uuid)
@@ -309,19 +216,16 @@ def only_promised_could(state: State, found: Choices, entry: Entry) -> bool:
     return True
 
 
-def least_missing(
-    state: State, function: Function, found: Choices, entries: Sequence[Entry], usable: Usable
-) -> Offer | None:
+def least_missing(look: Look, function: Function, found: Choices, entries: Sequence[Entry]) -> Offer | None:
     """Where the fewest GPUs are still in use: what is free there is kept until the rest is."""
-    best: tuple[tuple[int, int, bool, int], Entry, NodeState, list[list[Gpu]]] | None = None
+    short = is_short(function.run_time_s, look.state.limits)
+    best: tuple[tuple[int, int, bool, int], Entry, NodeState, Levels] | None = None
     for position, entry in enumerate(entries):
         count = entry.request.count
-        promised_too = only_promised_could(state, found, entry)
-        for kind in (kind for tier in entry.tiers for kind in tier):
-            for node, levels in gpus_by_level(state, found, kind, usable):
-                if not promised_too:
-                    levels[PINNED].clear()
-                    levels[BUSY] = [gpu for gpu in levels[BUSY] if not is_promised(node.holders[gpu.uuid])]
+        keeps_promises = look.has_promises and not only_promised_could(look, found, entry)
+        for kind in kinds_of(entry):
+            for node, all_levels in look.nodes(found, kind, short):
+                levels = without_promised(node, all_levels) if keeps_promises else all_levels
                 total = sum(map(len, levels))
                 if total < count:
                     continue
@@ -333,3 +237,8 @@ def least_missing(
                 if best is None or key < best[0]:
                     best = (key, entry, node, levels)
     return make_offer(best[1], best[2], best[3], BUSY) if best else None
+
+
+def without_promised(node: NodeState, levels: Levels) -> Levels:
+    busy = [gpu for gpu in levels[BUSY] if not is_promised(node.holders[gpu.uuid])]
+    return [*levels[:PINNED], [], levels[RETIRING], busy]

@@ -18,6 +18,7 @@ from glowplug.core.steps.inputs import (
     finish,
     interrupted,
     record,
+    refill,
     requeue,
     take_from_container,
 )
@@ -37,7 +38,10 @@ def container_ready(state: State, event: ContainerReady, out: list[Command]) -> 
     function.starting -= 1
     function.start_failures_in_a_row = 0
     function.ready[container.id] = container
-    became_idle(state, container, event.at, out)
+    if function.queued:
+        refill(state, container, event.at, out)
+    if not container.running:
+        became_idle(state, container, event.at, out)
     state.dirty[function.spec.id] = function
 
 

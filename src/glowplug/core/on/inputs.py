@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from glowplug.core.commands import Command, FinishInput
-from glowplug.core.decisions.placing import is_short
 from glowplug.core.decisions.queueing import recall_due, remove_queued
+from glowplug.core.decisions.turns import is_short
 from glowplug.core.events import (
     CallCancelled,
     FirstItemYielded,

@@ -5,18 +5,9 @@ from __future__ import annotations
 from glowplug.core.commands import Command, Notify
 from glowplug.core.decisions.autoscaling import missing_containers
 from glowplug.core.decisions.fitting import check_satisfiable, choices
-from glowplug.core.decisions.placing import (
-    FREE,
-    RETIRING,
-    Claims,
-    Offer,
-    acceptable_entries,
-    claim,
-    find_offer,
-    is_aged,
-    node_for_cpu,
-    turns,
-)
+from glowplug.core.decisions.nearness import FREE, RETIRING, Look
+from glowplug.core.decisions.placing import Offer, acceptable_entries, claim, find_offer, node_for_cpu
+from glowplug.core.decisions.turns import is_aged, turns
 from glowplug.core.state import Choices, Function, State
 from glowplug.core.steps.containers import forget_app_if_over, retire, start, stop
 from glowplug.core.steps.inputs import dispatch, fail_waiting
@@ -58,10 +49,10 @@ def notify(function: Function, text: str, out: list[Command]) -> None:
 def scale(state: State, function: Function, at: float, out: list[Command]) -> bool:
     """Start what needs no GPU; returns whether places for those that do have to be looked for."""
     found = current_choices(state, function, out)
-    if function.start_not_before > at:
+    missing = missing_containers(function, found, state.limits)
+    if missing > 0 and function.start_not_before > at:
         state.wake(function, function.start_not_before)
         return False
-    missing = missing_containers(function, found, state.limits)
     if missing > 0 and not function.spec.gpu:
         missing = start_on_cpus(state, function, found, missing, at, out)
     if missing <= 0:
@@ -133,20 +124,16 @@ def reason_to_start(function: Function) -> str:
 
 def place_waiting(state: State, at: float, out: list[Command]) -> None:
     """One look at everything that waits for GPUs."""
-    claims = Claims()
     for function in state.waiting.values():
         function.looked_urgent = function.queued > 0
         current_choices(state, function, out)
-    unserved: dict[str, Function] = {}
+    look = Look(state)
     collecting_on: dict[str, str] = {}
-    for function in turns(state, at):
-        if function.spec.id in unserved:
-            continue
-        offer = place(state, function, claims, at, out)
-        if offer is None:
-            unserved[function.spec.id] = function
-        elif offer.level >= RETIRING:
-            collecting_on.setdefault(function.spec.id, offer.node.node.id)
+    for function in turns(state, at, done=collecting_on):
+        offer = place(state, look, function, at, out)
+        if offer is None or offer.level >= RETIRING:
+            # Nothing more is near, or it is being collected: for one container at a time.
+            collecting_on[function.spec.id] = offer.node.node.id if offer else ""
     for function in list(state.waiting.values()):
         function.reserved_node = collecting_on.get(function.spec.id, "")
         found = current_choices(state, function, out)
@@ -154,21 +141,21 @@ def place_waiting(state: State, at: float, out: list[Command]) -> None:
             stop_waiting(state, function)
 
 
-def place(state: State, function: Function, claims: Claims, at: float, out: list[Command]) -> Offer | None:
+def place(state: State, look: Look, function: Function, at: float, out: list[Command]) -> Offer | None:
     """Start one container of it or claim what one needs."""
     found = current_choices(state, function, out)
     entries = acceptable_entries(function, found, at)
-    offer = find_offer(state, function, found, entries, claims, function.looked_urgent)
+    offer = find_offer(look, function, found, entries, function.looked_urgent)
     if offer is None:
         return None
+    aged = is_aged(function, at, state.limits)
+    claim(look, function, offer, aged)
     if offer.level == FREE:
         if offer.entry.notice:
             notify(function, offer.entry.notice, out)
         start(state, function, offer.node, offer, at, reason_to_start(function), out)
         function.waiting_since = at
         return offer
-    aged = is_aged(function, at, state.limits)
-    claim(claims, function, offer, aged)
     make_room(state, function, offer, aged, out)
     return offer
 
