@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LOG_BACKLOG_BYTES = 32 << 20
 """Lines for a client that does not read are dropped above this; what was dropped is said."""
+RESULTS_MESSAGE_BYTES = 8 << 20
+"""A message of results ends with the one that passes this: a replayed call may have thousands."""
 
 
 class ClientSession:
@@ -37,6 +39,7 @@ class ClientSession:
         self._outbox = outbox
         self._results: list[list[Any]] = []
         self._payloads: list[Payload] = []
+        self._inline_bytes = 0
         self._lines: dict[str, list[list[Any]]] = {}
         self._dirty = False
         self._dropped_lines: dict[str, int] = {}
@@ -49,10 +52,14 @@ class ClientSession:
         field = None
         if payload is not None:
             field = payload.to_wire()
-            if payload.fd is not None:
+            if payload.body is None:
                 self._payloads.append(payload)
+            else:
+                self._inline_bytes += len(payload.body)
         self._results.append([output.input_id, output.status, field, output.error, output.message])
         self._touch()
+        if self._inline_bytes > RESULTS_MESSAGE_BYTES:
+            self._flush()
 
     def deliver_item(self, input_id: str, index: int, payload: Payload) -> None:
         self._send_in_order([messages.ITEM, input_id, index, payload.to_wire()], [payload])
@@ -103,6 +110,7 @@ class ClientSession:
         if self._results:
             results, self._results = self._results, []
             payloads, self._payloads = self._payloads, []
+            self._inline_bytes = 0
             self.stream.send([messages.RESULTS, results], payloads)
 
     def _send_in_order(self, message: Any, payloads: Sequence[Payload] = ()) -> None:
