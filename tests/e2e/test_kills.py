@@ -222,7 +222,7 @@ def be_a_client(start: AppStarter, begun: int) -> None:
     try:
         app = start_work(start)
         call = app.run.call(app.run.function_ids["work"])
-        call.add([pack(((number,), {})) for number in range(100_000)])
+        call.add([pack(((number,), {})) for number in range(20_000)])
         call.next()
         os.write(begun, b"1")
         while True:
