@@ -16,6 +16,7 @@ import pytest
 from glowplug.client import session
 from glowplug.client.serializer import pack, unpack
 from glowplug.client.session import AppSpec, Client, LogLine, Run
+from glowplug.client.session import call as calls
 from glowplug.container.frames import FrameSocket
 from glowplug.model import errors
 from glowplug.wire import messages
@@ -260,7 +261,7 @@ def test_async_callers_are_served_after_a_loss_too(run, server):
 
 
 def test_messages_of_inputs_stay_far_below_the_limit_of_a_frame(run, server, monkeypatch):
-    monkeypatch.setattr(session, "INPUTS_MESSAGE_BYTES", 1000)
+    monkeypatch.setattr(calls, "INPUTS_MESSAGE_BYTES", 1000)
     server.on_inputs = silence
     call = run.call(run.function_ids["f"])
     call.add([pack(b"x" * 400) for _ in range(10)])
