@@ -22,7 +22,10 @@ COMMANDS = {
         "Say why an input, call, function or container waits or did what it did.",
     ),
     "server": ("glowplug.cli.server", "Start, stop or look at the local server."),
-    "demo": ("glowplug.cli.demo", "Two minutes of proof on this machine's cards, or on virtual ones."),
+    "demo": (
+        "glowplug.cli.demo",
+        "Show the main job on the cards here, or on virtual ones, asserted line by line.",
+    ),
 }
 
 
