@@ -9,7 +9,7 @@ from types import FrameType
 from glowplug.client.context import is_local
 
 _NOT_USER_CODE = frozenset(
-    ["glowplug", "modal", "importlib", "asyncio", "concurrent", "contextlib", "threading"]
+    ["asyncio", "click", "concurrent", "contextlib", "glowplug", "importlib", "modal", "threading"]
 )
 
 
