@@ -96,8 +96,8 @@ def run_rank(local_rank: int, rendezvous: str = "env://", ranks: int = -1) -> No
 
 def leave() -> None:
     """End the process group before the interpreter ends."""
-    # A model in DistributedDataParallel is part of a reference cycle and keeps the group alive: then gloo still
-    # has threads running as the interpreter ends, and sometimes they abort it.
+    # A model in DistributedDataParallel is part of a reference cycle and keeps the group alive: then gloo
+    # still has threads running as the interpreter ends, and sometimes they abort it.
     gc.collect()
     dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""A detached run's spec carries its secrets; it is on disk for as long as the run may be taken up, no longer."""
+"""A detached run's spec carries its secrets: on disk while the run may be taken up, no longer."""
 
 from __future__ import annotations
 

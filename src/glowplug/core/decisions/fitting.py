@@ -203,7 +203,8 @@ def no_gpu_message(who: str, spec: FunctionSpec) -> str:
     named = format_request(GpuRequest("T4" if first.type == ANY else first.type, memory_gb=first.memory_gb))
     return (
         f"{who}, and no machine here has a GPU (`glowplug doctor` says why). "
-        "Run it on a machine with GPUs (ssh USER@BOX glowplug run …), on a virtual fleet, where functions run on the CPU "
+        "Run it on a machine with GPUs (ssh USER@BOX glowplug run …), "
+        "on a virtual fleet, where functions run on the CPU "
         f'(GLOWPLUG_GPUS="{first.count}x{named}"), or without GPUs (--gpu none)'
     )
 
