@@ -14,7 +14,7 @@ import pytest
 
 from glowplug.core import commands as c
 from glowplug.core import events as e
-from glowplug.core.decisions import placing
+from glowplug.core.decisions import nearness
 from glowplug.core.on import containers, inputs
 from glowplug.core.state import State
 from glowplug.core.steps import inputs as input_steps
@@ -98,7 +98,7 @@ def lost_when_interrupted(state: Any, input: Any, why: str, out: Any) -> None:
 
 
 def every_gpu_is_free(node: Any, gpu: Any) -> int:
-    return placing.FREE
+    return nearness.FREE
 
 
 def no_timer_is_set(state: Any, subject: Any, at: float) -> None:
@@ -116,7 +116,7 @@ DEFECTS: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {
         (containers, "interrupted", lost_when_interrupted),
         (inputs, "interrupted", lost_when_interrupted),
     ],
-    "a GPU is given out twice": [(placing, "level_of", every_gpu_is_free)],
+    "a GPU is given out twice": [(nearness, "level_of", every_gpu_is_free)],
     "timers never fire": [(State, "wake", no_timer_is_set)],
     "resent inputs run again": [(State, "is_finished", lambda state, input_id: False)],
     "nothing makes room": [(scaling, "make_room", lambda *_: None)],

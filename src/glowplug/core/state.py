@@ -156,8 +156,8 @@ class Function:
     """Starting it failed for good: nothing is started in advance until an input asks for it again."""
     waiting_since: float | None = None
     """Since when it lacks a container it could not be given."""
-    looked_urgent: bool = False
-    """Whether an input waited for it when a place was last looked for."""
+    looked: tuple[bool, int] = (False, 0)
+    """Whether an input waited, and how many containers it lacked, when places were last looked for."""
     held_back_until: float | None = None
     """When the later entries of its fallback list become acceptable (``gpu_fallback_after_s``)."""
     refuse_at: float | None = None

@@ -75,7 +75,7 @@ def scale(state: State, function: Function, at: float, out: list[Command]) -> bo
         function.refuse_at = None
         stop_waiting(state, function)
         return False
-    return is_new or bool(function.queued) != function.looked_urgent
+    return is_new or function.looked != (function.queued > 0, missing)
 
 
 def let_idle_go(state: State, function: Function) -> None:
@@ -100,7 +100,6 @@ def start_on_cpus(
 def start_waiting(state: State, function: Function, at: float) -> None:
     state.waiting[function.spec.id] = function
     function.waiting_since = at
-    function.looked_urgent = False
     hold_s = function.spec.gpu_fallback_after_s
     if hold_s:
         function.held_back_until = at + hold_s
@@ -125,12 +124,15 @@ def reason_to_start(function: Function) -> str:
 def place_waiting(state: State, at: float, out: list[Command]) -> None:
     """One look at everything that waits for GPUs."""
     for function in state.waiting.values():
-        function.looked_urgent = function.queued > 0
-        current_choices(state, function, out)
+        found = current_choices(state, function, out)
+        function.looked = (function.queued > 0, missing_containers(function, found, state.limits))
     look = Look(state)
     collecting_on: dict[str, str] = {}
     for function in turns(state, at, done=collecting_on):
         offer = place(state, look, function, at, out)
+        if offer is not None and offer.level == FREE:
+            # What it holds now changes whose turn comes when.
+            state.capacity_changed = True
         if offer is None or offer.level >= RETIRING:
             # Nothing more is near, or it is being collected: for one container at a time.
             collecting_on[function.spec.id] = offer.node.node.id if offer else ""
@@ -145,7 +147,7 @@ def place(state: State, look: Look, function: Function, at: float, out: list[Com
     """Start one container of it or claim what one needs."""
     found = current_choices(state, function, out)
     entries = acceptable_entries(function, found, at)
-    offer = find_offer(look, function, found, entries, function.looked_urgent)
+    offer = find_offer(look, function, found, entries, urgent=function.queued > 0)
     if offer is None:
         return None
     aged = is_aged(function, at, state.limits)
