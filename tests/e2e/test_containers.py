@@ -426,6 +426,56 @@ def f(fail):
     assert raising.remote("f", False) == container
 
 
+def test_a_child_that_comes_back_from_the_function_is_no_second_container(app):
+    forking = app(
+        """
+import os, time
+def f(x):
+    os.fork()
+    return x, os.getpid()
+def count(n):
+    for number in range(n):
+        if number == 2:
+            os.fork()
+        yield number, os.getpid()
+""",
+        f={"max_containers": 1},
+        count={"is_generator": True},
+    )
+    values = [value_of(each) for each in outputs(call(forking, "f", *range(10)), 10)]
+    assert [value for value, _ in values] == list(range(10))
+    assert len({pid for _, pid in values}) == 1
+    items = list(items_of(generate(forking, 10)))
+    assert [number for number, _ in items] == list(range(10))
+    assert len({pid for _, pid in items}) == 1
+
+
+DAMAGE = {
+    "closes every file": "os.closerange(3, 256)",
+    "writes into its sockets": "[os.write(fd, b'nonsense') for fd in sockets()]",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_function_that_damages_its_own_container_harms_no_other(app, kind):
+    damaging = app(
+        f"""
+import os
+def sockets():
+    names = os.listdir("/proc/self/fd")
+    return [int(name) for name in names if "socket:" in os.path.realpath("/proc/self/fd/" + name)]
+def f():
+    {DAMAGE[kind]}
+def g(): return "well"
+""",
+        f={},
+        g={},
+    )
+    with pytest.raises(errors.Error, match="3 containers"):
+        damaging.remote("f")
+    assert damaging.remote("g") == "well"
+
+
 RESULTS = {
     "cannot be pickled": ("threading.Lock()", errors.SerializationError, "the result of f"),
     "too large": ("too_large()", errors.RequestSizeError, "the result of f"),

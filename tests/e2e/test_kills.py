@@ -69,7 +69,7 @@ class Map(threading.Thread):
 
     def __init__(self, app: LiveApp) -> None:
         super().__init__()
-        self.outputs: list[Output] = []
+        self.answered: list[int] = []
         self.error: BaseException | None = None
         self._app = app
         self._enough = threading.Event()
@@ -78,35 +78,38 @@ class Map(threading.Thread):
     def run(self) -> None:
         try:
             sent = 0
-            while not self._enough.is_set() or len(self.outputs) < sent:
+            while not self._enough.is_set() or len(self.answered) < sent:
                 if not self._enough.is_set():
-                    more = IN_FLIGHT - (sent - len(self.outputs))
+                    more = IN_FLIGHT - (sent - len(self.answered))
                     self._call.add([pack(((number,), {})) for number in range(sent, sent + more)])
                     sent += more
-                self.outputs.append(self._call.next(PROGRESS_TIMEOUT_S))
+                self.answered.append(checked(self._call.next(PROGRESS_TIMEOUT_S)))
         except BaseException as error:
             self.error = error
 
     def wait_for_progress(self, outputs: int) -> None:
-        wanted = len(self.outputs) + outputs
-        until(lambda: len(self.outputs) >= wanted or self.error, "progress of the map", PROGRESS_TIMEOUT_S)
+        wanted = len(self.answered) + outputs
+        until(lambda: len(self.answered) >= wanted or self.error, "progress of the map", PROGRESS_TIMEOUT_S)
         if self.error is not None:
             raise self.error
 
     def finish(self) -> None:
         self._enough.set()
         self.join(2 * PROGRESS_TIMEOUT_S)
-        assert not self.is_alive(), f"the map hangs after {len(self.outputs)} outputs"
+        assert not self.is_alive(), f"the map hangs after {len(self.answered)} outputs"
         if self.error is not None:
             raise self.error
         with pytest.raises(TimeoutError):
             self._call.next(0)
-        wrong = [each for each in self.outputs if each.status != "success"]
-        assert not wrong, [(each.index, each.error, each.message) for each in wrong]
-        assert sorted(each.index for each in self.outputs) == list(range(len(self.outputs)))
-        for each in self.outputs:
-            number, filling = unpack(each.payload)
-            assert (number, len(filling)) == (each.index, each.index % 7 * 200_000)
+        assert sorted(self.answered) == list(range(len(self.answered)))
+
+
+def checked(output: Output) -> int:
+    """The index of an output that is what it should be."""
+    assert output.status == "success", (output.index, output.error, output.message)
+    number, filling = unpack(output.payload)
+    assert (number, len(filling)) == (output.index, output.index % 7 * 200_000)
+    return output.index
 
 
 def assert_nothing_is_held(mark: str) -> None:
@@ -145,7 +148,7 @@ def test_containers_are_killed(start, mark):
         killed += bool(victims) and kill(chance.choice(victims))
     work.finish()
     summary = app.run.close()
-    assert summary.inputs == len(work.outputs)
+    assert summary.inputs == len(work.answered)
     assert_nothing_is_held(mark)
 
 

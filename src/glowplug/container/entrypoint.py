@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -26,7 +27,8 @@ def main() -> None:
     from glowplug.container import isolation, zygote
 
     if not options.sandboxed:
-        isolation.die_with_parent(signal.SIGKILL)
+        # Should the server have ended by now, the socket says so.
+        isolation.die_with_parent(signal.SIGKILL, os.getppid())
     zygote.serve(socket.socket(fileno=options.fd), options.sandboxed)
 
 

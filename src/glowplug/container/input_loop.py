@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import inspect
+import os
 import signal
 import threading
 import time
@@ -55,6 +56,7 @@ class InputLoop:
         self.output = output
         self._queue: collections.deque[tuple[str, int, Payload]] = collections.deque()
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._current: tuple[str, int] | None = None
         self._in_user_code = False
         self._recalled: set[str] = set()
@@ -122,9 +124,15 @@ class InputLoop:
             status, result = "cancelled", None
         ended_at = time.perf_counter()
         self.output.flush()
+        self._end_if_forked()
         field = None if result is None else result.to_wire()
         self._send_output([input_id, attempt, status, ended_at - started_at, field], result, ended_at)
         self._current = None
+
+    def _end_if_forked(self) -> None:
+        """A child that the function forked came back from it: there shall be one container, not two."""
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def _send_output(self, fact: list[Any], result: Payload | None, ended_at: float) -> None:
         """Send it, or hold it for the next ones: a message each would cost more than a very short run.
@@ -212,6 +220,7 @@ class InputLoop:
                     item = self._run_async(items.__anext__()) if self._is_async else next(items)
                 except (StopIteration, StopAsyncIteration):
                     return
+                self._end_if_forked()
                 self._credit.acquire()
                 self.output.flush()
                 payload = pack(item, f"an item of {self.name}")

@@ -49,8 +49,11 @@ def set_namespace(fd: int, flags: int) -> None:
     _check(_libc.setns(fd, flags), "setns", hex(flags))
 
 
-def die_with_parent(signal_number: int) -> None:
+def die_with_parent(signal_number: int, parent: int) -> None:
+    """``parent`` forked this process; it may have ended before anybody could be told of its end."""
     _libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def become_subreaper() -> None:

@@ -56,6 +56,7 @@ class Zygote:
         """A child that imports a module and then is a zygote itself."""
         (fd,) = self.stream.take_fds(1)
         gc.freeze()
+        own_pid = os.getpid()
         pid = os.fork()
         if pid:
             os.close(fd)
@@ -64,7 +65,7 @@ class Zygote:
         try:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if not self.sandboxed:
-                isolation.die_with_parent(signal.SIGKILL)
+                isolation.die_with_parent(signal.SIGKILL, own_pid)
             self.stream.sock.close()
             self.stream = FrameSocket(socket.socket(fileno=fd))
             verdict = self.import_module(request)
@@ -105,9 +106,10 @@ class Zygote:
                     os.close(fd)
                 self.stream.send({"op": "forked", "container_id": request["container_id"], "pid": 0})
                 return
+        own_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _run_first_process(request, fds, self)
+            _run_first_process(request, fds, self, own_pid)
         if self.sandboxed:
             isolation.set_namespace(self.own_pid_namespace, isolation.CLONE_NEWPID)
         for fd in fds:
@@ -147,7 +149,7 @@ class _captured_output:
         os.close(null)
 
 
-def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote) -> None:
+def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote, zygote_pid: int) -> None:
     """Process 1 of the container: makes its root, forks the container, reaps, reports how it ended."""
     status_fd = fds[-1]
     try:
@@ -162,12 +164,13 @@ def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote) 
         else:
             isolation.become_subreaper()
             signal.signal(signal.SIGTERM, _end_descendants_and_exit)
-            isolation.die_with_parent(signal.SIGTERM)
+            isolation.die_with_parent(signal.SIGTERM, zygote_pid)
         os.setsid()
+        own_pid = os.getpid()
         container = os.fork()
         if container == 0:
             os.close(status_fd)
-            _run_container_process(request, fds)
+            _run_container_process(request, fds, own_pid)
         for fd in fds[:-1]:
             os.close(fd)
         null = os.open(os.devnull, os.O_RDWR)
@@ -183,10 +186,10 @@ def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote) 
         os._exit(0)
 
 
-def _run_container_process(request: dict[str, Any], fds: list[int]) -> None:
+def _run_container_process(request: dict[str, Any], fds: list[int], first_pid: int) -> None:
     code = 1
     try:
-        isolation.die_with_parent(signal.SIGKILL)
+        isolation.die_with_parent(signal.SIGKILL, first_pid)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         data, control, client, stdout, stderr, _ = fds
         null = os.open(os.devnull, os.O_RDONLY)
