@@ -7,11 +7,11 @@ copy-on-write, so arrays stay writable and a retry still finds the bytes as they
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Sequence
 from typing import Any, Union, cast
 
+from glowplug.wire.mapped_files import mapped_files
 from glowplug.wire.memory_files import memory_files
 
 INLINE_LIMIT_BYTES = 1 << 20
@@ -53,9 +53,7 @@ class Payload:
         offsets, total = _layout(self.sizes)
         if total == 0:
             return [b"" for _ in self.sizes]
-        mapped = memoryview(
-            mmap.mmap(self.fd, total, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        )
+        mapped = mapped_files.map(self.fd, total)
         return [mapped[offset : offset + size] for offset, size in zip(offsets, self.sizes)]
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import errno
+import resource
 import select
 import socket
 from typing import Any
@@ -22,6 +23,16 @@ _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 # As plain numbers: the flags of the socket module are enums, whose arithmetic costs more than a small read.
 _TRUNCATED = int(socket.MSG_CTRUNC)
 _FLAGS = int(socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+
+
+def raise_file_limit() -> None:
+    """As far as this process may: every large payload on its way is an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass  # macOS names a limit that it does not grant
 
 
 class FrameReceiver:
@@ -59,7 +70,12 @@ class FrameReceiver:
                 self.fds.extend(fds)
         if flags & _TRUNCATED:
             # The kernel drops what does not fit; going on would give one message the payload of another.
-            raise OSError(errno.EMFILE, "too many open files: descriptors of payloads were lost (ulimit -n)")
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            raise OSError(
+                errno.EMFILE,
+                f"this process may hold {limit} open files, and every value above 1 MiB that it has not taken yet "
+                "is one; take results as they come, or raise the limit (ulimit -n)",
+            )
         if not size:
             raise EOFError("the other end closed the connection")
         return self._reader.feed(self._buffer[:size])

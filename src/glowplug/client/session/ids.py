@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import secrets
+import os
 
 
 class Ids:
@@ -13,7 +13,7 @@ class Ids:
         self.renew()
 
     def renew(self) -> None:
-        self._beginning = secrets.token_hex(5)
+        self._beginning = os.urandom(5).hex()
         self._count = itertools.count(1)
 
     def next(self) -> str:
