@@ -17,8 +17,10 @@ import os
 import sys
 import weakref
 
-from glowplug.wire.memory_files import KEPT_BYTES, KEPT_FROM_BYTES
+from glowplug.wire.memory_files import KEPT_BYTES
 
+KEPT_FROM_BYTES = 4 << 20
+"""Smaller mappings are made anew: a kept one holds two descriptors while its payload lives."""
 KEPT_MAPPINGS = 8
 """What a process keeps for the next payloads; together they map ``KEPT_BYTES`` at most."""
 
