@@ -147,6 +147,8 @@ def _bind_entries(source: str, target: str) -> None:
     if len(names) > ENTRIES_BOUND:
         _mount(source, target, None, MS_BIND | MS_REC)
         return
+    # It may lie in a directory that is shown read-only.
+    _mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     for name in names:
         path = f"{source}/{name}"
         if os.path.islink(path):

@@ -22,7 +22,7 @@ PREFERRED_VERSION = (0, 11)
 PROBE_TIMEOUT_S = 10.0
 
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--ro-bind", "/", "/")
-_NESTING = ("--cap-add", "CAP_SYS_ADMIN")
+_NESTING = ("--uid", "0", "--gid", "0", "--cap-add", "CAP_SYS_ADMIN")
 _FRESH_PROC = ("--proc", "/proc", "--dev", "/dev")
 _OVERLAY = ("--overlay-src", "/usr", "--tmp-overlay", "/usr")
 

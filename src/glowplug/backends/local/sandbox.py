@@ -74,7 +74,13 @@ class RootPlan:
         """The sandbox of a zygote: everything read-only, and the right to make roots for its forks."""
         arguments = [
             bubblewrap.path, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--die-with-parent",
+            # Root of its own user namespace, whoever started the server. Under another number bubblewrap adds
+            # a second one, from which the zygote could not come back to its PID namespace after a fork.
+            "--uid", "0", "--gid", "0",
+            # To make namespaces and mounts; to let go of it all; to leave the network; to make overlays,
+            # whose working directory nobody may enter. Containers keep none of it.
             "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP", "--cap-add", "CAP_NET_ADMIN",
+            "--cap-add", "CAP_DAC_OVERRIDE",
             "--proc", "/proc", "--dev", "/dev", "--perms", "0700", "--dir", NEW_ROOT,
             "--perms", "0700", "--dir", LAYERS,
         ]  # fmt: skip
