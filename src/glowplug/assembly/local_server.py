@@ -7,7 +7,6 @@ import asyncio
 import fcntl
 import gc
 import os
-import resource
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from glowplug.model import errors
 from glowplug.server.selector import DirectSelector
 from glowplug.server.server import Server, say
 from glowplug.store.sqlite_journal import SqliteJournal
+from glowplug.wire.receive import raise_file_limit
 from glowplug.wire.stream import Outbox
 
 LOCK_TIMEOUT_S = 20.0
@@ -51,7 +51,7 @@ def main() -> None:
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        _raise_file_limit()
+        raise_file_limit()
         selector = DirectSelector()
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(_serve(settings, options.ready_fd, selector))
@@ -128,12 +128,6 @@ def _tell(fd: int, text: bytes) -> None:
             os.close(fd)
         except OSError:
             pass  # the starter gave up waiting
-
-
-def _raise_file_limit() -> None:
-    """Every container holds about ten descriptors, every large payload one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

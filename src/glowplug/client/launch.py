@@ -14,6 +14,7 @@ from glowplug.client.settings import Settings, build_id, make_private_directory,
 from glowplug.model import errors
 from glowplug.wire import messages
 from glowplug.wire.codec import FrameError, FrameReader, frame
+from glowplug.wire.receive import raise_file_limit
 
 SERVER_MODULE = "glowplug.assembly.local_server"
 START_TIMEOUT_S = 30.0
@@ -32,6 +33,7 @@ def dial_server(settings: Settings | None = None) -> tuple[socket.socket, tuple[
     another configuration, ``VersionError`` when a busy one runs other code.
     """
     settings = settings or read_settings()
+    raise_file_limit()
     for _ in range(ATTEMPT_LIMIT):
         sock = connect(settings)
         if sock is None:

@@ -37,11 +37,16 @@ class Zygote:
     def __init__(self, stream: FrameSocket, sandboxed: bool) -> None:
         self.stream = stream
         self.sandboxed = sandboxed
+        self.children: set[int] = set()
+        """Those it has forked; whatever else becomes its child was left by a container that was killed."""
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if sandboxed else -1
 
     def serve(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, _reap)
+        if not self.sandboxed:
+            isolation.become_subreaper()
+            self.children = set(_children_of(os.getpid()))
+        signal.signal(signal.SIGCHLD, self._reap)
         while True:
             try:
                 request = self.stream.receive()
@@ -57,13 +62,12 @@ class Zygote:
         (fd,) = self.stream.take_fds(1)
         gc.freeze()
         own_pid = os.getpid()
-        pid = os.fork()
+        pid = self._fork()
         if pid:
             os.close(fd)
             self._tell_forked({"op": "importing"}, pid)
             return
         try:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if not self.sandboxed:
                 isolation.die_with_parent(signal.SIGKILL, own_pid)
             self.stream.sock.close()
@@ -107,7 +111,7 @@ class Zygote:
                 self.stream.send({"op": "forked", "container_id": request["container_id"], "pid": 0})
                 return
         own_pid = os.getpid()
-        pid = os.fork()
+        pid = self._fork()
         if pid == 0:
             _run_first_process(request, fds, self, own_pid)
         if self.sandboxed:
@@ -115,6 +119,31 @@ class Zygote:
         for fd in fds:
             os.close(fd)
         self._tell_forked({"op": "forked", "container_id": request["container_id"], "pid": pid}, pid)
+
+    def _fork(self) -> int:
+        """A child is known before its end, or that of another, can be heard of."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        pid = os.fork()
+        if pid:
+            self.children.add(pid)
+        else:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        return pid
+
+    def _reap(self, *_: Any) -> None:
+        while True:
+            try:
+                pid, _status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self.children.discard(pid)
+        if not self.sandboxed:
+            for pid in _children_of(os.getpid()):
+                if pid not in self.children:
+                    _kill(pid)
 
     def _tell_forked(self, reply: dict[str, Any], pid: int) -> None:
         try:
@@ -153,7 +182,6 @@ def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote, 
     """Process 1 of the container: makes its root, forks the container, reaps, reports how it ended."""
     status_fd = fds[-1]
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         zygote.stream.sock.close()
         if zygote.sandboxed:
             os.close(zygote.own_pid_namespace)
@@ -210,16 +238,6 @@ def _run_container_process(request: dict[str, Any], fds: list[int], first_pid: i
         os._exit(code)
 
 
-def _reap(*_: Any) -> None:
-    while True:
-        try:
-            pid, _status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-
-
 def _reap_until(container: int) -> int:
     while True:
         pid, status = os.wait()
@@ -234,10 +252,7 @@ def _end_descendants() -> None:
         if not children:
             return
         for pid in children:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            _kill(pid)
         for pid in children:  # and no others: the orphans of these are children now, and still alive
             try:
                 os.waitpid(pid, 0)
@@ -248,6 +263,13 @@ def _end_descendants() -> None:
 def _end_descendants_and_exit(*_: Any) -> None:
     _end_descendants()
     os._exit(0)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def _children_of(pid: int) -> list[int]:

@@ -73,8 +73,8 @@ class FrameReceiver:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             raise OSError(
                 errno.EMFILE,
-                f"this process may hold {limit} open files, and every value above 1 MiB that it has not taken yet "
-                "is one; take results as they come, or raise the limit (ulimit -n)",
+                f"this process may hold {limit} open files, and every value above 1 MiB that it has not "
+                "taken yet is one; take results as they come, or raise the limit (ulimit -n)",
             )
         if not size:
             raise EOFError("the other end closed the connection")

@@ -7,6 +7,7 @@ this side both ignore what they have already seen, so an input has one output.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -189,7 +190,7 @@ class Client:
     def _connect(self) -> Connection:
         sock, welcome = self._dial()
         self.server_pid, self.banner = welcome
-        connection = Connection(sock, self._on_message, lambda error: None)
+        connection = Connection(sock, self._on_message, self._on_lost)
         connection.start_idle_reader()
         return connection
 
@@ -249,6 +250,11 @@ class Client:
             connection.abandon()
         for run in list(self._runs.values()):
             run.outlive_fork()
+
+    def _on_lost(self, error: Exception) -> None:
+        """Another connection would not help a process that cannot hold what it was sent."""
+        if isinstance(error, OSError) and error.errno == errno.EMFILE:
+            self._fail_runs("ResourceExhaustedError", str(error.strerror))
 
     # messages, in whichever thread reads
 
