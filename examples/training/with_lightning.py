@@ -8,7 +8,8 @@ import modal
 app = modal.App("training-with-lightning")
 
 
-@app.function(gpu="any:2")
+# A container for each call: `ddp_notebook` forks, and cannot where an earlier call has used CUDA.
+@app.function(gpu="any:2", single_use_containers=True)
 def fit_in_function(strategy: str):
     from lightning_model import fit
 
