@@ -8,6 +8,7 @@ BIN := .venv/bin
 # A stamp is older than what decides the environment's contents: then it is brought up to date.
 SETUP := pyproject.toml tools/venv.sh
 TESTS ?= tests
+BENCH ?=
 
 .PHONY: help install check format docs test test-torch bench demo gpu-bundle clean
 
@@ -37,8 +38,8 @@ test: .venv/.made ## every test that needs neither a GPU nor PyTorch (TESTS=test
 test-torch: .venv-torch/.made ## the tests that train with PyTorch, on the CPU
 	.venv-torch/bin/pytest -m "torch and not gpu" tests/training
 
-bench: .venv-bench/.made ## the figures of bench/README.md, measured on this machine
-	.venv-bench/bin/python bench
+bench: .venv-bench/.made ## the figures of bench/README.md, measured on this machine (BENCH=--readme writes them there)
+	.venv-bench/bin/python bench $(BENCH)
 
 demo: .venv-demo/.made ## the main job in 25 lines, every one of them asserted
 	@.venv-demo/bin/glowplug demo
