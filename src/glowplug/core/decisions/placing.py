@@ -95,7 +95,7 @@ def find_offer(
     if not urgent:
         return None
     for entry in entries:
-        if only_promised_could(look, found, entry):
+        if only_promised_could(look, function, found, entry):
             offer = best_in_tier(look, found, entry, kinds_of(entry), short, PINNED)
             if offer is not None:
                 return offer
@@ -198,7 +198,7 @@ def links_inside(gpus: Sequence[Gpu]) -> int:
     return sum(other.uuid in gpu.nvlink_peers for gpu in gpus for other in gpus)
 
 
-def only_promised_could(look: Look, found: Choices, entry: Entry) -> bool:
+def only_promised_could(look: Look, function: Function, found: Choices, entry: Entry) -> bool:
     """Whether no machine has enough GPUs for this besides those min_containers keeps: only then these
     yield."""
     if not look.has_promises:
@@ -210,7 +210,8 @@ def only_promised_could(look: Look, found: Choices, entry: Entry) -> bool:
             for gpu in node.by_kind.get(kind, ()):
                 holder = node.holders.get(gpu.uuid)
                 is_usable = gpu.healthy and gpu.uuid not in node.cordoned
-                others += is_usable and not (holder is not None and is_promised(holder))
+                is_kept = holder is not None and holder.function is not function and is_promised(holder)
+                others += is_usable and not is_kept
             if others >= entry.request.count:
                 return False
     return True
@@ -222,7 +223,7 @@ def least_missing(look: Look, function: Function, found: Choices, entries: Seque
     best: tuple[tuple[int, int, bool, int], Entry, NodeState, Levels] | None = None
     for position, entry in enumerate(entries):
         count = entry.request.count
-        keeps_promises = look.has_promises and not only_promised_could(look, found, entry)
+        keeps_promises = look.has_promises and not only_promised_could(look, function, found, entry)
         for kind in kinds_of(entry):
             for node, all_levels in look.nodes(found, kind, short):
                 levels = without_promised(node, all_levels) if keeps_promises else all_levels

@@ -77,6 +77,8 @@ def lease(state: State, container: Container, count: int, at: float, out: list[C
         container.retiring = f"it has taken its {container.taken} inputs"
         function.ready.pop(container.id)
         state.dirty[function.spec.id] = function
+        if state.waiting and container.allocation.gpu_uuids:
+            state.capacity_changed = True
     if function.starting and state.waiting:
         state.dirty[function.spec.id] = function
     if container.ahead:
