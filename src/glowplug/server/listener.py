@@ -90,11 +90,14 @@ class Listener:
             self._drop(sock)
             return
         for greeting in greetings:
-            if greeting[0] != messages.HELLO:
+            try:
+                if greeting[0] != messages.HELLO:
+                    raise ValueError("the first message is no greeting")
+                answer, keep = self._on_hello(greeting[1:])
+            except (TypeError, ValueError, LookupError):  # no client of ours says that
                 self._drop(sock)
                 return
             self._release(sock)
-            answer, keep = self._on_hello(greeting[1:])
             try:
                 sock.send(frame(answer))
             except OSError:
