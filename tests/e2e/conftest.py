@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from e2e.processes import MARK, marked, until
 from glowplug.cli.server import _end, _running_pid
 from glowplug.client.serializer import pack, unpack, unpack_exception
 from glowplug.client.session import AppSpec, Call, Client, LogLine, Output, Run
@@ -187,6 +189,46 @@ def start_app(
     starter = AppStarter(tmp_path)
     yield starter
     starter.close()
+
+
+@pytest.fixture(scope="module")
+def mark() -> str:
+    """In the environment of everything that the server of ``start`` starts."""
+    return secrets.token_hex(8)
+
+
+@pytest.fixture(scope="module")
+def secret() -> str:
+    """In the environment of the client and the server of ``start``."""
+    return f"hunter2-{secrets.token_hex(8)}"
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, mark: str, secret: str) -> Iterator[AppStarter]:
+    """Apps on one server for a whole module."""
+    directory = tmp_path_factory.mktemp("apps")
+    with own_server(directory) as env, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**env, "AWS_SECRET_ACCESS_KEY": secret, MARK: mark}.items():
+            patch.setenv(name, value)
+        starter = AppStarter(directory)
+        yield starter
+        starter.close()
+    until(lambda: not marked(mark), "the end of all processes")
+
+
+@pytest.fixture
+def app(start: AppStarter) -> Iterator[Callable[..., LiveApp]]:
+    """``app(source, f={...})``: an app on the server of the module, ended with its test."""
+    started: list[LiveApp] = []
+
+    def make(*args: Any, **kwargs: Any) -> LiveApp:
+        started.append(start(*args, **kwargs))
+        return started[-1]
+
+    yield make
+    for each in started:
+        each.run.close()
+        each.client.close()
 
 
 @pytest.fixture
