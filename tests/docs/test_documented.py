@@ -42,3 +42,13 @@ def test_the_table_of_options_is_up_to_date():
     spec.loader.exec_module(compatibility)
     document = compatibility.DOCUMENT.read_text()
     assert compatibility.written(document) == document, "run `make docs`"
+
+
+def test_every_decision_is_numbered_once_and_listed():
+    directory = ROOT / "docs" / "decisions"
+    records = sorted(path for path in directory.glob("*.md") if path.name[0].isdigit())
+    assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
+    listed = (directory / "README.md").read_text()
+    for path in records:
+        assert path.read_text().startswith(f"# {path.name[:4]} ")
+        assert f"[{path.name[:4]}]({path.name})" in listed
