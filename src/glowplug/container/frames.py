@@ -43,6 +43,11 @@ class FrameSocket:
         self._receiver.wait()
         return self._receiver.receive()
 
+    def wait(self) -> None:
+        """Until ``receive_all`` has something to say."""
+        if not self._messages:
+            self._receiver.wait()
+
     def take_fds(self, count: int) -> list[int]:
         taken = self.fds[:count]
         del self.fds[:count]

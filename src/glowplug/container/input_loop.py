@@ -59,12 +59,14 @@ class InputLoop:
         self._pid = os.getpid()
         self._current: tuple[str, int] | None = None
         self._in_user_code = False
+        self._is_waiting = False
         self._recalled: set[str] = set()
         self._begun: collections.deque[str] = collections.deque(maxlen=BEGUN_REMEMBERED)
         self._held: list[list[Any]] = []
         self._held_since = 0.0
         self._sending = threading.Lock()
         self._cancelled: tuple[str, int] | None = None
+        self._cancel_told = False
         self._stopping = False
         self._credit = threading.Semaphore(ITEM_CREDIT)
         self._event_loop: asyncio.AbstractEventLoop | None = None
@@ -98,6 +100,14 @@ class InputLoop:
     # one input
 
     def _receive(self) -> None:
+        # Only here may the signal raise: anywhere else, in a finaliser say, what it raises might be lost.
+        self._is_waiting = True
+        try:
+            if self._stopping:
+                raise StopRequested
+            self.data.wait()
+        finally:
+            self._is_waiting = False
         for message in self.data.receive_all():
             if message[0] == messages.LEASE:
                 for input_id, attempt, field in message[1]:
@@ -110,6 +120,7 @@ class InputLoop:
                 self._recalled.discard(input_id)
                 return
             self._current = (input_id, attempt)
+            self._cancel_told = False
             self._begun.append(input_id)
         if attempt > 1:
             self._send_held()
@@ -202,8 +213,13 @@ class InputLoop:
         """A signal that came before found no user code to interrupt: it takes effect now."""
         if self._stopping:
             raise KeyboardInterrupt
-        if self._cancelled is not None and self._cancelled == self._current:
+        if self._is_cancelled_now():
+            self._cancel_told = True
             raise errors.InputCancellation("the input was cancelled")
+
+    def _is_cancelled_now(self) -> bool:
+        """It was cancelled and has not heard of it."""
+        return self._cancelled is not None and self._cancelled == self._current and not self._cancel_told
 
     def _was_cancelled(self, input_id: str, attempt: int) -> bool:
         return self._cancelled == (input_id, attempt)
@@ -221,6 +237,7 @@ class InputLoop:
                 except (StopIteration, StopAsyncIteration):
                     return
                 self._end_if_forked()
+                self._check_interrupted()  # nothing else would end a wait for credit
                 self._credit.acquire()
                 self.output.flush()
                 payload = pack(item, f"an item of {self.name}")
@@ -258,12 +275,18 @@ class InputLoop:
         self._stopping = True
         if self._in_user_code:
             raise KeyboardInterrupt
-        if self._current is None:
+        if self._is_waiting:
             raise StopRequested
 
     def _on_cancel_signal(self, *_: Any) -> None:
-        if self._in_user_code and self._current is not None and self._current == self._cancelled:
-            raise errors.InputCancellation("the input was cancelled")
+        # A task is cancelled by its loop, and what comes after a task looks for itself.
+        if self._in_user_code and self._async_task is None:
+            self._check_interrupted()
+
+    def _cancel_task(self) -> None:
+        """On the event loop."""
+        if self._async_task is not None and self._is_cancelled_now():
+            self._cancel_told = self._async_task.cancel()
 
     # the control thread
 
@@ -293,12 +316,9 @@ class InputLoop:
 
     def _cancel(self, input_id: str, attempt: int, main_thread: int) -> None:
         self._cancelled = (input_id, attempt)
-        task, loop = self._async_task, self._event_loop
-        if task is not None and loop is not None:
-            if self._current == self._cancelled:
-                loop.call_soon_threadsafe(task.cancel)
-        else:
-            signal.pthread_kill(main_thread, signal.SIGUSR1)
+        if self._event_loop is not None:
+            self._event_loop.call_soon_threadsafe(self._cancel_task)
+        signal.pthread_kill(main_thread, signal.SIGUSR1)
 
     def _recall(self, input_ids: list[str]) -> None:
         """Give back what has not begun, wherever it is: in our queue or still in the socket."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -54,3 +55,31 @@ def test_a_stop_before_it_began_gives_it_back():
     loop._on_stop_signal()
     with pytest.raises(StopRequested):
         loop._run("in-call-0", 1, pack(((1,), {})))
+
+
+def test_an_async_generator_cancelled_as_its_item_is_ready_does_not_wait_for_credit(quiet):
+    """Its task is done and cannot be cancelled; its own end is not interrupted once more."""
+    heard: list[str] = []
+
+    async def generator(x):
+        try:
+            yield x
+            heard.append("more")
+            loop._cancel("in-call-0", 1, threading.get_ident())
+            yield x
+        finally:
+            await asyncio.sleep(0)
+            heard.append("end")
+
+    loop = loop_of(generator)
+    loop._current = ("in-call-0", 1)
+    loop.data = NoData()  # type: ignore[assignment]
+    assert loop._run("in-call-0", 1, pack(((1,), {}))) == ("cancelled", None)
+    assert heard == ["more", "end"]
+    assert loop._event_loop is not None
+    loop._event_loop.close()
+
+
+class NoData:
+    def send(self, message: list[object], fds: object = None) -> None:
+        pass
