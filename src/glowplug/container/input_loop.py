@@ -283,7 +283,7 @@ class InputLoop:
         if self._in_user_code and self._async_task is None:
             self._check_interrupted()
 
-    def _cancel_task(self) -> None:
+    def _cancel_coroutine(self) -> None:
         """On the event loop."""
         if self._async_task is not None and self._is_cancelled_now():
             self._cancel_told = self._async_task.cancel()
@@ -317,7 +317,7 @@ class InputLoop:
     def _cancel(self, input_id: str, attempt: int, main_thread: int) -> None:
         self._cancelled = (input_id, attempt)
         if self._event_loop is not None:
-            self._event_loop.call_soon_threadsafe(self._cancel_task)
+            self._event_loop.call_soon_threadsafe(self._cancel_coroutine)
         signal.pthread_kill(main_thread, signal.SIGUSR1)
 
     def _recall(self, input_ids: list[str]) -> None:
