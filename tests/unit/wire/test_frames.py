@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glowplug.wire import codec
@@ -14,6 +14,7 @@ MESSAGES = st.lists(
 )
 
 
+@settings(max_examples=50)
 @given(MESSAGES, st.data())
 def test_any_chunking_gives_the_same_messages(sent, data):
     raw = b"".join(frame(message) for message in sent)
