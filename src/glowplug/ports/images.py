@@ -1,0 +1,77 @@
+"""What makes an environment of an image's definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from glowplug.model.image_spec import ImageSpec
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """An environment that is ready on this node. Every path is the node's."""
+
+    image_id: str
+    """"im-" and the first 16 characters of the definition's digest."""
+    executable: str
+    """The interpreter, as it is called inside a container."""
+    python_version: str
+    """"3.11": its minor version."""
+    prefix: str = ""
+    base_prefix: str = ""
+    sys_path: tuple[str, ...] = ()
+    """As the interpreter has it, without Glowplug."""
+    root: str = ""
+    """The root file system; empty: the node's own directories are shown, and the environment's."""
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    """Of the image, for every container."""
+    workdir: str = ""
+    entrypoint: tuple[str, ...] = ()
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> BuiltImage:
+        return cls(**{**wire, "sys_path": tuple(wire["sys_path"]), "entrypoint": tuple(wire["entrypoint"])})
+
+
+class BuildLog(Protocol):
+    """Where a build tells how far it is. Called on any thread."""
+
+    def step(self, number: int, count: int, text: str, cached: bool) -> None: ...
+
+    def line(self, text: str) -> None: ...
+
+
+class ImageBuilder(Protocol):
+    """One way to make an environment (a uv venv, an OCI root). Runs on a thread of its own, for one image at
+    a time; the images it is asked for at once are different ones."""
+
+    name: str
+
+    def find(self, spec: ImageSpec) -> BuiltImage | None:
+        """The environment, when it is built and whole. Quick; touches nothing."""
+        ...
+
+    def build(
+        self,
+        spec: ImageSpec,
+        trees: Callable[[str], Path],
+        secrets: Callable[[str], dict[str, str]],
+        log: BuildLog,
+        stopped: Callable[[], bool],
+    ) -> BuiltImage:
+        """Make it, going on after the last good layer. ``trees`` gives the directory that holds the files of
+        a tree, ``secrets`` the variables of a stored secret. Ends soon after ``stopped()`` is true.
+
+        Raises ``ImageBuildError`` naming the step, the command and the last lines; leaves no half image.
+        """
+        ...
+
+    def remove(self, image_id: str) -> int:
+        """Forget an environment; returns how many bytes that freed."""
+        ...
