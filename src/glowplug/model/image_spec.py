@@ -18,8 +18,8 @@ poetry              ``pyproject`` and ``lock`` (texts), ``with``, ``without``, `
 apt                 ``packages``
 micromamba          ``packages``, ``channels``, ``spec`` (text)
 run                 ``commands`` (list of shell lines)
-run_function        ``module``, ``qualname``, ``name``, ``serialized`` (bytes or None), ``source`` (text of the
-                    function, for the cache), ``arguments`` (bytes: pickled ``(args, kwargs)``), ``timeout_s``,
+run_function        ``module``, ``qualname``, ``name``, ``serialized`` (bytes or None), ``source`` (its
+                    text, for the cache), ``arguments`` (bytes: pickled ``(args, kwargs)``), ``timeout_s``,
                     ``volumes`` (list of {"name", "mount_path", "read_only"})
 dockerfile          ``commands`` (list of Dockerfile lines), ``tree`` (context), ``build_args``
 copy                ``tree``, ``path``: files that later steps may use
@@ -41,10 +41,10 @@ from typing import Any
 from glowplug.model.files import FileTree
 
 OPERATIONS = (
-    "base", "python_packages", "private_repos", "uv_sync", "poetry", "apt", "micromamba", "run", "run_function",
-    "dockerfile", "copy", "env", "workdir", "entrypoint", "cmd", "shell",
+    "base", "python_packages", "private_repos", "uv_sync", "poetry", "apt", "micromamba", "run",
+    "run_function", "dockerfile", "copy", "env", "workdir", "entrypoint", "cmd", "shell",
 )  # fmt: skip
-ROOT_OPERATIONS = frozenset({"apt", "run", "dockerfile", "entrypoint", "micromamba"})
+ROOT_OPERATIONS = frozenset({"apt", "run", "run_function", "dockerfile", "entrypoint", "micromamba"})
 """What needs a root file system of its own; with everything else a virtual environment does."""
 
 
@@ -87,7 +87,9 @@ class BuildStep:
 
     @classmethod
     def from_wire(cls, wire: dict[str, Any]) -> BuildStep:
-        return cls(**{**wire, "secrets": tuple(wire.get("secrets", ()))})
+        fields = dict(wire)
+        fields["secrets"] = tuple(wire.get("secrets", ()))
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,10 @@ class BuiltImage:
 
     @classmethod
     def from_wire(cls, wire: dict[str, Any]) -> BuiltImage:
-        return cls(**{**wire, "sys_path": tuple(wire["sys_path"]), "entrypoint": tuple(wire["entrypoint"])})
+        fields = dict(wire)
+        for name in ("sys_path", "entrypoint"):
+            fields[name] = tuple(wire[name])
+        return cls(**fields)
 
 
 class BuildLog(Protocol):
