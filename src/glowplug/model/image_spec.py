@@ -8,21 +8,26 @@ Operations and their fields (``fields`` of a step; those that are absent have th
 =================== ===================================================================================
 base                ``kind``: "debian_slim" | "registry" | "dockerfile" | "scratch" | "micromamba";
                     ``python_version`` ("3.11", or "" for the client's minor version; set by the sdk);
-                    ``tag``, ``add_python`` (registry); ``text``, ``build_args``, ``tree`` (dockerfile)
+                    ``tag``, ``registry`` ("aws_ecr" | "gcp_artifact_registry": how the step's secrets
+                    log in; else REGISTRY_USERNAME and REGISTRY_PASSWORD) (registry);
+                    ``text``, ``build_args``, ``tree`` (dockerfile; a registry's image with commands of its
+                    own is one too); ``add_python`` (both): the version to add
 python_packages     ``packages`` (list), ``requirements`` (list of file texts), ``index_url``,
                     ``extra_index_url``, ``find_links``, ``pre``, ``extra_options``, ``installer``
                     ("uv" | "pip": which method was called; both are installed by uv where that is possible)
 private_repos       ``repositories`` (list), ``git_user``, and the options of python_packages
 uv_sync             ``pyproject`` and ``lock`` (texts), ``groups``, ``extras``, ``frozen``, ``extra_options``
-poetry              ``pyproject`` and ``lock`` (texts), ``with``, ``without``, ``only``
+poetry              ``pyproject`` and ``lock`` (texts), ``with``, ``without``, ``only``, ``version``
 apt                 ``packages``
 micromamba          ``packages``, ``channels``, ``spec`` (text)
-run                 ``commands`` (list of shell lines)
-run_function        ``module``, ``qualname``, ``name``, ``serialized`` (bytes or None), ``source`` (its
-                    text, for the cache), ``arguments`` (bytes: pickled ``(args, kwargs)``), ``timeout_s``,
+run                 ``commands`` (list of shell lines), ``volumes`` (as of run_function)
+run_function        ``module``, ``qualname``, ``name``, ``serialized`` (bytes; in the digest only when there
+                    is no ``source``, because it differs from run to run), ``source`` (its text and what
+                    it uses, for the cache), ``arguments`` (bytes: pickled ``(args, kwargs)``), ``timeout_s``,
                     ``volumes`` (list of {"name", "mount_path", "read_only"})
 dockerfile          ``commands`` (list of Dockerfile lines), ``tree`` (context), ``build_args``
-copy                ``tree``, ``path``: files that later steps may use
+copy                ``tree``, ``path``: files that later steps may use; ``path`` is a directory, made if
+                    absent, relative to the working directory of the image unless absolute
 env                 ``variables``
 workdir             ``path``
 entrypoint, cmd, shell   ``words``
@@ -33,6 +38,7 @@ entrypoint, cmd, shell   ``words``
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -46,6 +52,8 @@ OPERATIONS = (
 )  # fmt: skip
 ROOT_OPERATIONS = frozenset({"apt", "run", "run_function", "dockerfile", "entrypoint", "micromamba"})
 """What needs a root file system of its own; with everything else a virtual environment does."""
+BYTES_FIELDS = frozenset({"serialized", "arguments"})
+"""Base64 where the wire is JSON."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ class BuildStep:
     """As ``gpu=`` was written: such a step runs where there is a card, if there is one."""
     force: bool = False
     """Build this step and those after it anew. Not part of the digest."""
+    source: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Of run_function: where its module is, as ``AppSpec.source`` of an app. Not part of the digest."""
 
     @property
     def needs_root(self) -> bool:
@@ -83,12 +93,17 @@ class BuildStep:
             "secret_variables": self.secret_variables,
             "gpu": self.gpu,
             "force": self.force,
+            "source": self.source,
         }
 
     @classmethod
     def from_wire(cls, wire: dict[str, Any]) -> BuildStep:
         fields = dict(wire)
         fields["secrets"] = tuple(wire.get("secrets", ()))
+        fields["fields"] = dict(wire.get("fields", {}))
+        for name in BYTES_FIELDS.intersection(fields["fields"]):
+            if isinstance(fields["fields"][name], str):  # JSON has no bytes
+                fields["fields"][name] = base64.b64decode(fields["fields"][name])
         return cls(**fields)
 
 
@@ -97,7 +112,8 @@ class FileMount:
     """Files that are there when a container starts, and not part of the image (``add_local_*``)."""
 
     path: str
-    """Absolute, or relative to the working directory."""
+    """A directory: absolute, or relative to the working directory. The tree's topmost files and directories
+    appear in it, each over what has its name; what else is there stays."""
     tree: str
 
     def to_wire(self) -> dict[str, Any]:
@@ -151,7 +167,10 @@ class ImageSpec:
 
 def _canonical(step: BuildStep) -> bytes:
     secrets = [*sorted(step.secrets), *sorted(step.secret_variables)]
-    relevant = [step.operation, step.fields, step.variables, secrets]
+    fields = step.fields
+    if fields.get("source"):
+        fields = {name: value for name, value in fields.items() if name != "serialized"}
+    relevant = [step.operation, fields, step.variables, secrets]
     return json.dumps(relevant, sort_keys=True, default=_hexadecimal).encode() + b"\n"
 
 

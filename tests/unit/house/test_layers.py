@@ -18,9 +18,9 @@ PACKAGE = ROOT / "src" / "glowplug"
 PURE_LAYERS = ("core", "model")
 # Whatever computes from its arguments alone. A clock, a draw, an id, a thread or a file is not among them.
 PURE_MODULES = {
-    "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "difflib", "enum", "fractions",
-    "functools", "hashlib", "heapq", "inspect", "itertools", "json", "math", "msgspec", "operator", "re",
-    "string", "types", "typing", "warnings",  # old spellings of gpu= say that they are old
+    "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "difflib", "enum",
+    "fractions", "functools", "hashlib", "heapq", "inspect", "itertools", "json", "math", "msgspec", "operator",
+    "re", "string", "types", "typing", "warnings",  # old spellings of gpu= say that they are old
 }  # fmt: skip
 
 CONTAINER_LAYERS = ("model", "wire", "client", "sdk", "container")
