@@ -62,8 +62,9 @@ def become_subreaper() -> None:
 
 
 def enter_root(plan: dict[str, Any]) -> None:
-    """Take a private root made of ``plan["binds"]`` ([source, path, mode]; mode "ro", "rw" or "overlay"),
-    ``plan["links"]`` ([path, target]), ``plan["devices"]`` and ``plan["private"]`` ([path, octal mode]).
+    """Take a private root made of ``plan["binds"]`` ([source, path, mode]; mode "ro", "rw", "overlay" or
+    "files": laid over what is there), ``plan["links"]`` ([path, target]), ``plan["devices"]``,
+    ``plan["private"]`` ([path, octal mode]) and ``plan["directories"]``, made where there is nothing.
 
     Raises ``IsolationError``; the process is unusable as a container then.
     """
@@ -78,6 +79,8 @@ def enter_root(plan: dict[str, Any]) -> None:
         os.symlink(target, NEW_ROOT + path)
     for number, (source, path, mode) in enumerate(plan["binds"]):
         _bind(source, path, mode, number)
+    for path in plan["directories"]:
+        _make_directory(NEW_ROOT + path, 0o755)
     _make_directory(NEW_ROOT + "/proc", 0o555)
     try:
         _mount("proc", NEW_ROOT + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -117,6 +120,10 @@ def _bind(source: str, path: str, mode: str, number: int) -> None:
     target = NEW_ROOT + path
     if os.path.isdir(source):
         _make_directory(target, 0o755)
+        if mode == "files":
+            if not _overlay(source, target, number, over=target):
+                _lay_entries(source, target)
+            return
         if mode == "overlay":
             if not _overlay(source, target, number):
                 _bind_entries(source, target)
@@ -127,13 +134,15 @@ def _bind(source: str, path: str, mode: str, number: int) -> None:
     _mount(source, target, None, MS_BIND | MS_REC)
 
 
-def _overlay(path: str, target: str, number: int) -> bool:
-    """``path`` at ``target``, writable there, the writes thrown away. False when the kernel refuses."""
+def _overlay(path: str, target: str, number: int, over: str = "") -> bool:
+    """``path`` at ``target``, writable there, the writes thrown away; ``over`` shows through where ``path``
+    has nothing. False when the kernel refuses."""
     layers = f"{LAYERS}/{number}"
     try:
         for name in ("upper", "work"):
             _make_directory(f"{layers}/{name}", 0o755)
-        options = f"lowerdir={_escaped(path)},upperdir={layers}/upper,workdir={layers}/work,userxattr"
+        lower = f"{_escaped(path)}:{_escaped(over)}" if over else _escaped(path)
+        options = f"lowerdir={lower},upperdir={layers}/upper,workdir={layers}/work,userxattr"
         _mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, options)
     except (IsolationError, OSError):
         return False
@@ -159,6 +168,23 @@ def _bind_entries(source: str, target: str) -> None:
         else:
             _make_file(f"{target}/{name}")
         _mount(path, f"{target}/{name}", None, MS_BIND | MS_REC)
+
+
+def _lay_entries(source: str, target: str) -> None:
+    """Each file of ``source`` over what ``target`` shows; directories that both have are gone into."""
+    for name in sorted(os.listdir(source)):
+        path, place = f"{source}/{name}", f"{target}/{name}"
+        if os.path.islink(path):
+            if not os.path.lexists(place):
+                os.symlink(os.readlink(path), place)
+        elif os.path.isdir(path) and os.path.isdir(place):
+            _lay_entries(path, place)
+        else:
+            if os.path.isdir(path):
+                _make_directory(place, 0o755)
+            elif not os.path.exists(place):
+                _make_file(place)
+            _mount(path, place, None, MS_BIND | MS_REC)
 
 
 def _escaped(path: str) -> str:

@@ -30,6 +30,9 @@ class BuiltImage:
     """Of the image, for every container."""
     workdir: str = ""
     entrypoint: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """Files that were copied into an image without a root of its own: (directory of the node, path inside),
+    to be seen beside what else is at that path; of two with the same name the later one counts."""
 
     def to_wire(self) -> dict[str, Any]:
         return asdict(self)
@@ -38,8 +41,19 @@ class BuiltImage:
     def from_wire(cls, wire: dict[str, Any]) -> BuiltImage:
         fields = dict(wire)
         for name in ("sys_path", "entrypoint"):
-            fields[name] = tuple(wire[name])
+            fields[name] = tuple(wire.get(name, ()))
+        fields["files"] = tuple((source, path) for source, path in wire.get("files", ()))
         return cls(**fields)
+
+
+class ReadyImages(Protocol):
+    """What this node has of images and files. Answers at once, from any thread."""
+
+    def built(self, image_id: str) -> BuiltImage | None: ...
+
+    def tree(self, digest: str) -> Path | None:
+        """The directory that holds the files of a tree."""
+        ...
 
 
 class BuildLog(Protocol):

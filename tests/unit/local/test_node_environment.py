@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from glowplug.backends.local.sandbox import NodeEnvironment, runtime_directory
+from glowplug.backends.local.environments import Environments, runtime_directory
+from glowplug.backends.local.sandbox import NodeEnvironment
 
 
 def base(environ: dict[str, str], executable: str = sys.executable, **client: str) -> dict[str, str]:
-    environment = {"executable": executable, "env": client}
-    return NodeEnvironment.read(environ).base(environment, "/alias", runtime_directory())
+    environments = Environments(runtime_directory(), "/alias", Path("/nowhere"), None, sandboxed=True)
+    environment = environments.of_app({"executable": executable, "env": client})
+    return NodeEnvironment.read(environ).base(environment)
 
 
 def test_settings_of_the_node_reach_containers_and_others_do_not():

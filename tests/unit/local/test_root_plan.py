@@ -11,9 +11,10 @@ import pytest
 
 from glowplug.backends.local import sandbox
 from glowplug.backends.local.bubblewrap import Bubblewrap
+from glowplug.backends.local.environments import Environments, runtime_directory
 from glowplug.backends.local.sandbox import RootPlan, VolumeMount, make_root_plan
 
-RUNTIME = sandbox.runtime_directory()
+RUNTIME = runtime_directory()
 
 
 @pytest.fixture
@@ -40,11 +41,12 @@ def plan(
     environment = environment or {"executable": "/usr/bin/python3", "prefix": "/usr", "base_prefix": "/usr"}
     environment = {**environment, "sys_path": sys_path or environment.get("sys_path", [])}
     source = {"directory": None if directory is None else str(directory), "script": script}
-    return make_root_plan(environment, source, volumes or [], [], RUNTIME)
+    of_app = Environments(RUNTIME, "/alias", Path("/nowhere"), None, sandboxed=True).of_app(environment)
+    return make_root_plan(of_app, source, volumes or [], [])
 
 
 def shown(made: RootPlan) -> dict[str, str]:
-    return dict(made.binds)
+    return {path: mode for _, path, mode in made.binds}
 
 
 def is_visible(made: RootPlan, path: Path | str) -> bool:
@@ -63,7 +65,7 @@ def test_nothing_of_the_users_is_shown_unasked(place):
 
 def test_parents_come_before_what_lies_in_them(place):
     made = plan(interpreter(place / "a" / "venv"), place / "a", sys_path=[str(place), RUNTIME])
-    paths = [path for path, _ in made.binds]
+    paths = [path for _, path, _ in made.binds]
     assert len(set(paths)) == len(paths)
     for number, path in enumerate(paths):
         assert not any(later != path and path.startswith(later + "/") for later in paths[number:])

@@ -13,6 +13,7 @@ from typing import Any
 
 from glowplug.backends.local import bubblewrap, sandbox
 from glowplug.backends.local.containers import LocalContainer
+from glowplug.backends.local.environments import Environment, Environments, runtime_directory
 from glowplug.backends.local.inventory import GpuLocks, Inventory, Watch
 from glowplug.backends.local.sandbox import NodeEnvironment, RootPlan, VolumeMount
 from glowplug.backends.local.zygotes import Zygote, ZygotePool
@@ -20,6 +21,7 @@ from glowplug.model import errors
 from glowplug.model.function import FunctionSpec
 from glowplug.model.node import Gpu, Node
 from glowplug.ports.backend import ContainerListener, ContainerStart, LeasedInput
+from glowplug.ports.images import ReadyImages
 from glowplug.wire import messages
 from glowplug.wire.stream import Outbox
 
@@ -30,7 +32,8 @@ NODE_REFRESH_S = 5.0
 
 class LocalBackend:
     """``inventory`` lists nodes and watches cards; ``preload`` and ``alias_directory`` come from the sdk,
-    which this layer does not import; ``variables`` are given to every container."""
+    which this layer does not import; ``variables`` are given to every container; ``images`` has the
+    environments of functions that do not run in their client's."""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class LocalBackend:
         variables: Mapping[str, str],
         sandbox_mode: str = "auto",
         environ: dict[str, str] | None = None,
+        images: ReadyImages | None = None,
     ) -> None:
         if sandbox_mode not in SANDBOX_MODES:
             raise errors.InvalidError(
@@ -55,8 +59,6 @@ class LocalBackend:
         self._volumes = home / "volumes"
         self._outbox = outbox
         self._preload = preload
-        self._alias_directory = alias_directory
-        self._runtime = sandbox.runtime_directory()
         self._node_environment = NodeEnvironment.read(
             dict(os.environ) if environ is None else environ, variables
         )
@@ -73,6 +75,9 @@ class LocalBackend:
                 f"a sandbox is required and cannot be made here: {self.sandbox_refusal}. "
                 "`glowplug doctor` says how to mend it; GLOWPLUG_SANDBOX=auto runs plain processes instead."
             )
+        self._environments = Environments(
+            runtime_directory(), alias_directory, home, images, self.bubblewrap is not None
+        )
         self.banner: str = inventory.banner()
         self.warning = "" if self.bubblewrap else _plain_warning(self.sandbox_refusal)
 
@@ -97,7 +102,11 @@ class LocalBackend:
                     f"function {function.name} asks for block_network=True, which needs a sandbox, and "
                     f"there is none here: {self.sandbox_refusal}. `glowplug doctor` says how to get one."
                 )
-            self._zygote_for(function, environment, source)
+            self._zygote_for(function, self.environment_of(function, environment), source)
+
+    def environment_of(self, function: FunctionSpec, app_environment: dict[str, Any]) -> Environment:
+        """What containers of this function run in. Raises ``NotFoundError`` when its image is gone."""
+        return self._environments.of(function.definition, app_environment)
 
     def start_container(self, start: ContainerStart) -> None:
         if start.container_id in self._containers:
@@ -112,9 +121,15 @@ class LocalBackend:
         if problem:
             self._loop.call_soon(container.fail, problem)
             return
-        container.send_start(self._start_fields(start))
+        try:
+            environment = self.environment_of(start.function, start.environment)
+            fork = self._zygote_for(start.function, environment, start.source)
+        except errors.Error as error:
+            self._loop.call_soon(container.fail, str(error))
+            return
+        container.send_start(self._start_fields(start, environment))
         self._listener.client_connected(container.id, container.client_socket)
-        self._fork_when_ready(container)
+        self._fork_when_ready(container, *fork)
 
     def stop_container(self, container_id: str, grace_s: float, reason: str) -> None:
         container = self._containers.get(container_id)
@@ -160,9 +175,10 @@ class LocalBackend:
 
     # zygotes
 
-    def _fork_when_ready(self, container: LocalContainer) -> None:
+    def _fork_when_ready(
+        self, container: LocalContainer, plain: Zygote, importing: Zygote | None, plan: RootPlan
+    ) -> None:
         start = container.start
-        plain, importing, plan = self._zygote_for(start.function, start.environment, start.source)
 
         def wait_for(zygote: Zygote) -> None:
             container.abandon = lambda: zygote.forget(decided)
@@ -200,17 +216,14 @@ class LocalBackend:
         zygote.fork(container.id, root, container.their_fds(), forked)
 
     def _zygote_for(
-        self, function: FunctionSpec, environment: dict[str, Any], source: dict[str, Any]
+        self, function: FunctionSpec, environment: Environment, source: dict[str, Any]
     ) -> tuple[Zygote, Zygote | None, RootPlan]:
         volumes = [self._mount(volume) for volume in function.definition.get("volumes", ())]
         devices = [] if self._inventory.virtual else sandbox.gpu_device_paths()
-        plan = sandbox.make_root_plan(environment, source, volumes, devices, self._runtime)
-        base = self._node_environment.base(environment, self._alias_directory, self._runtime)
-        sys_path = [self._alias_directory, *environment["sys_path"]]
-        digest = _digest([environment["executable"], sys_path, base])
-        plain = self._zygotes.plain(
-            ("plain", digest, plan.digest), self._command(environment, sys_path, plan), base
-        )
+        plan = sandbox.make_root_plan(environment, source, volumes, devices)
+        base = self._node_environment.base(environment)
+        digest = _digest([environment.executable, environment.search_path, base])
+        plain = self._zygotes.plain(("plain", digest, plan.digest), self._command(environment, plan), base)
         definition = function.definition
         if definition.get("serialized"):
             return plain, None, plan
@@ -226,12 +239,14 @@ class LocalBackend:
         key = (definition["module"], digest, plan.digest, source.get("digest", ""), _digest(variables))
         return plain, self._zygotes.importing(key, plain, definition["module"], source, variables), plan
 
-    def _command(
-        self, environment: dict[str, Any], sys_path: list[str], plan: RootPlan
-    ) -> Callable[[int], list[str]]:
+    def _command(self, environment: Environment, plan: RootPlan) -> Callable[[int], list[str]]:
         def command(fd: int) -> list[str]:
             python = sandbox.zygote_command(
-                environment["executable"], fd, self.bubblewrap is not None, sys_path, self._preload
+                environment.executable,
+                fd,
+                self.bubblewrap is not None,
+                environment.search_path,
+                self._preload,
             )
             return python if self.bubblewrap is None else plan.bubblewrap_arguments(self.bubblewrap) + python
 
@@ -250,10 +265,10 @@ class LocalBackend:
 
     # what a container is told
 
-    def _start_fields(self, start: ContainerStart) -> dict[str, Any]:
+    def _start_fields(self, start: ContainerStart, environment: Environment) -> dict[str, Any]:
         definition = start.function.definition
         env = {
-            **self._node_environment.base(start.environment, self._alias_directory, self._runtime),
+            **self._node_environment.base(environment),
             **definition.get("env", {}),
             **definition.get("secrets", {}),
             **_container_names(),
@@ -263,7 +278,7 @@ class LocalBackend:
         }
         return {
             "env": {name: value for name, value in env.items() if value is not None},
-            "directory": start.source.get("directory") or "/",
+            "directory": environment.workdir or start.source.get("directory") or "/",
             "definition": definition,
             "source": start.source,
             "name": start.function.name,

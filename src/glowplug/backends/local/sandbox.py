@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from glowplug.backends.local.bubblewrap import Bubblewrap
+from glowplug.backends.local.environments import HOME, Environment, FilesBind
 from glowplug.wire.agreed import LAYERS, NEW_ROOT
 
 SYSTEM_PATHS = (
@@ -41,11 +41,14 @@ GPU_CONTROL_DEVICES = (
     "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/dxg",
 )  # fmt: skip
 MIG_CAPABILITIES = "/dev/nvidia-caps"
-HOME = "/root"
 LINK_LIMIT = 40
 """As many links as the kernel follows."""
 ZYGOTE_VOLUMES = "/.volumes"
 """Where a zygote holds the volumes its containers bind to the paths their functions name."""
+ZYGOTE_FILES = "/.glowplug/files"
+"""Where it holds the files of images that containers lay over their paths."""
+NOT_OF_IMAGES = frozenset({"dev", "proc", "sys", "tmp", "run"})
+"""What a root file system may bring and a container has of its own."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,22 @@ class VolumeMount:
 
 @dataclass(frozen=True)
 class RootPlan:
-    """The root of a family of containers. ``binds``: (path, "ro" or "overlay"), parents before children."""
+    """The root of a family of containers. ``binds``: (source, path, "ro" or "overlay"), parents before
+    children."""
 
-    binds: tuple[tuple[str, str], ...]
+    binds: tuple[tuple[str, str, str], ...]
     links: tuple[tuple[str, str], ...]
     volumes: tuple[VolumeMount, ...] = ()
+    files: tuple[FilesBind, ...] = ()
+    """Laid over what the binds show, in this order."""
+    directories: tuple[str, ...] = ()
+    """Made where there is nothing else: a working directory."""
     gpu_devices: tuple[str, ...] = ()
     """Every GPU device of the node; a container gets those of its own GPUs."""
 
     @property
     def digest(self) -> str:
-        text = repr((self.binds, self.links, self.volumes, self.gpu_devices))
+        text = repr((self.binds, self.links, self.volumes, self.gpu_devices, self.files, self.directories))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def bubblewrap_arguments(self, bubblewrap: Bubblewrap) -> list[str]:
@@ -88,8 +96,9 @@ class RootPlan:
             arguments += ["--perms", f"{mode:04o}", "--dir", path]
         for path, target in self.links:
             arguments += ["--symlink", target, path]
-        for path, _ in self.binds:
-            arguments += ["--ro-bind", path, path]
+        for source, path, _ in self.binds:
+            arguments += ["--ro-bind", source, path]
+        arguments += self._files_arguments()
         for number, volume in enumerate(self.volumes):
             option = "--ro-bind" if volume.read_only else "--bind"
             arguments += [option, volume.source, f"{ZYGOTE_VOLUMES}/{number}"]
@@ -99,13 +108,10 @@ class RootPlan:
 
     def for_container(self, devices: Sequence[str], block_network: bool = False) -> dict[str, Any]:
         """The plan a fork carries out (``container.isolation.enter_root``)."""
-        covered = [path for path, _ in self.binds]
-        overlaid = {
-            ancestor
-            for volume in self.volumes
-            if (ancestor := _ancestor(volume.path, covered)) and not os.path.isdir(volume.path)
-        }
-        binds = [[path, path, "overlay" if path in overlaid else mode] for path, mode in self.binds]
+        overlaid = self._overlaid()
+        # In the zygote each path shows its source already.
+        binds = [[path, path, "overlay" if path in overlaid else mode] for _, path, mode in self.binds]
+        binds += [[f"{ZYGOTE_FILES}/{n}", each.path, "files"] for n, each in enumerate(self.files)]
         # A volume may lie in another, whichever was named first.
         by_depth = sorted(enumerate(self.volumes), key=lambda each: each[1].path.count("/"))
         binds += [[f"{ZYGOTE_VOLUMES}/{number}", volume.path, "rw"] for number, volume in by_depth]
@@ -113,50 +119,112 @@ class RootPlan:
             "binds": binds,
             "links": [list(link) for link in self.links],
             "private": [list(entry) for entry in PRIVATE_DIRECTORIES],
+            "directories": list(self.directories),
             "devices": list(devices),
             "block_network": block_network,
         }
 
+    def _files_arguments(self) -> list[str]:
+        """The files for the containers, and each at its own path for what a module reads while the zygote
+        imports it. That is not to be had below a path that is shown read-only and lacks the name; such an
+        import fails here, and each container tries it anew."""
+        arguments: list[str] = []
+        covered = [path for _, path, _ in self.binds]
+        seen: set[str] = set()
+        for number, each in enumerate(self.files):
+            arguments += ["--ro-bind", each.source, f"{ZYGOTE_FILES}/{number}"]
+        for each in self.files:
+            for name in sorted(os.listdir(each.source)):
+                path = f"{each.path.rstrip('/')}/{name}"
+                above = _ancestor(path, [*covered, *seen])
+                if path in seen or path in covered or (above is not None and not os.path.exists(path)):
+                    continue
+                seen.add(path)
+                arguments += ["--ro-bind", f"{each.source}/{name}", path]
+        return arguments
+
+    def _overlaid(self) -> set[str]:
+        """The paths that must let something be made in them: where a volume, files or the working directory
+        lie below, and no directory is there yet."""
+        wanted = [*(each.path for each in self.volumes), *(each.path for each in self.files)]
+        shown = {path: source for source, path, _ in self.binds}
+        found = set()
+        for path in [*wanted, *self.directories]:
+            above = _ancestor(path, list(shown))
+            if above and not os.path.isdir(shown[above] + path[len(above) :]):
+                found.add(above)
+        return found
+
 
 def make_root_plan(
-    environment: dict[str, Any],
+    environment: Environment,
     source: dict[str, Any],
     volumes: Sequence[VolumeMount],
     gpu_devices: Sequence[str],
-    runtime: str,
 ) -> RootPlan:
-    """The host paths an interpreter and a script need, and nothing else of the host.
-
-    ``environment`` and ``source`` are those of the app; ``runtime`` is the directory that holds Glowplug.
-    """
+    """The host paths an interpreter and a script need, and nothing else of the host. ``source`` is that of
+    the app."""
     links: dict[str, str] = {}
-    modes: dict[str, str] = {}
+    shown: dict[str, tuple[str, str]] = {}
+    """By path: source and mode."""
+    if environment.root:
+        _show_root(environment.root, links, shown)
+    else:
+        _show_system(environment, links, shown)
+    for origin, path in environment.runtime_binds:
+        shown[path] = (origin, "ro")
+    directory = source.get("directory")
+    if directory and os.path.isdir(directory):
+        if os.path.realpath(directory) != "/":
+            shown[os.path.abspath(directory)] = (os.path.abspath(directory), "overlay")
+        elif source.get("script"):  # beside it is the whole machine
+            script = os.path.abspath(source["script"])
+            shown[script] = (script, "ro")
+    binds: list[tuple[str, str, str]] = []
+    for path in sorted(shown, key=lambda each: (each.count("/"), each)):
+        origin, mode = shown[path]
+        first = "/" + path.split("/")[1]
+        if first in links or (mode == "ro" and _is_covered(origin, path, binds)):
+            continue
+        binds.append((origin, path, mode))
+    return RootPlan(
+        tuple(binds),
+        tuple(sorted(links.items())),
+        tuple(volumes),
+        gpu_devices=tuple(gpu_devices),
+        files=environment.files,
+        directories=tuple(filter(None, [environment.workdir])),
+    )
+
+
+def _show_system(environment: Environment, links: dict[str, str], shown: dict[str, tuple[str, str]]) -> None:
+    """The node's own system and the interpreter's directories."""
     for path in SYSTEM_PATHS:
         if os.path.islink(path):
             links[path] = os.readlink(path)
         elif os.path.isdir(path):
-            modes[path] = "ro"
-    wanted = [runtime, environment.get("prefix"), environment.get("base_prefix"), *RESOLVER_PATHS]
-    wanted += [*_link_directories(environment["executable"]), *environment.get("sys_path", ())]
+            shown[path] = (path, "ro")
+    wanted = [environment.prefix, environment.base_prefix, *RESOLVER_PATHS, *environment.sys_path]
+    if not environment.runtime_binds:
+        wanted.append(environment.runtime)
+    wanted += _link_directories(environment.executable)
     # A program started from /tmp has it on sys.path; that is no reason to show the whole of it.
     never = {"/", *(path for path, _ in PRIVATE_DIRECTORIES)}
     for path in filter(None, wanted):
         for each in {os.path.abspath(path), os.path.realpath(path)}:
             if os.path.exists(each) and each not in never:
-                modes.setdefault(each, "ro")
-    directory = source.get("directory")
-    if directory and os.path.isdir(directory):
-        if os.path.realpath(directory) != "/":
-            modes[os.path.abspath(directory)] = "overlay"
-        elif source.get("script"):  # beside it is the whole machine
-            modes[os.path.abspath(source["script"])] = "ro"
-    binds = []
-    for path in sorted(modes, key=lambda each: (each.count("/"), each)):
-        first = "/" + path.split("/")[1]
-        if first in links or (modes[path] == "ro" and _is_covered(path, binds)):
+                shown.setdefault(each, (each, "ro"))
+
+
+def _show_root(root: str, links: dict[str, str], shown: dict[str, tuple[str, str]]) -> None:
+    """An image's root file system, writable inside, never written."""
+    for name in os.listdir(root):
+        if name in NOT_OF_IMAGES:
             continue
-        binds.append((path, modes[path]))
-    return RootPlan(tuple(binds), tuple(sorted(links.items())), tuple(volumes), tuple(gpu_devices))
+        if os.path.islink(f"{root}/{name}"):
+            links[f"/{name}"] = os.readlink(f"{root}/{name}")
+        else:
+            shown[f"/{name}"] = (f"{root}/{name}", "overlay" if os.path.isdir(f"{root}/{name}") else "ro")
 
 
 def _link_directories(executable: str) -> list[str]:
@@ -170,12 +238,15 @@ def _link_directories(executable: str) -> list[str]:
     return directories
 
 
-def _is_covered(path: str, binds: Sequence[tuple[str, str]]) -> bool:
+def _is_covered(source: str, path: str, binds: Sequence[tuple[str, str, str]]) -> bool:
     """Whether a bind above shows ``path`` already. An overlay does not show what is mounted inside it."""
-    above = _ancestor(path, [bound for bound, _ in binds])
+    above = _ancestor(path, [bound for _, bound, _ in binds])
     if above is None:
         return False
-    return dict(binds)[above] == "ro" or os.stat(path).st_dev == os.stat(above).st_dev
+    origin, mode = next((origin, mode) for origin, bound, mode in binds if bound == above)
+    if origin + path[len(above) :] != source:
+        return False
+    return mode == "ro" or os.stat(source).st_dev == os.stat(origin).st_dev
 
 
 def _ancestor(path: str, candidates: Sequence[str]) -> str | None:
@@ -221,8 +292,6 @@ PASSED_PREFIXES = ("LC_",)
 SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = "glowplug/container/bin"
 """In the runtime: a `python` for interpreters that come without one beside them, as Debian's does."""
-CLIENT_VARIABLES = ("LD_LIBRARY_PATH",)
-"""Of the client's own environment, where the container uses the client's interpreter."""
 NODE_PREFIXES = ("NCCL_", "NVSHMEM_", "TORCH_SYMM_MEM_")
 """Settings of a node that every container keeps, whatever the user's env= says."""
 
@@ -249,23 +318,25 @@ class NodeEnvironment:
             container_env={name: value for name, value in environ.items() if name.startswith(NODE_PREFIXES)},
         )
 
-    def base(self, environment: dict[str, Any], alias_directory: str, runtime: str) -> dict[str, str]:
-        """What an interpreter of this app needs, before anything of its functions."""
-        client = environment.get("env", {})
+    def base(self, environment: Environment) -> dict[str, str]:
+        """What an interpreter of this environment needs, before anything of its functions."""
+        given = environment.variables
         # What a function starts finds its interpreter, `modal` and Glowplug, and the modules it finds itself.
         programs = [
-            os.path.dirname(environment["executable"]),
-            os.path.join(runtime, PROGRAMS),
-            SYSTEM_PROGRAMS,
+            os.path.dirname(environment.executable),
+            os.path.join(environment.runtime, PROGRAMS),
+            given.get("PATH") or SYSTEM_PROGRAMS,
         ]
-        modules = [alias_directory, runtime, client.get("PYTHONPATH", "")]
+        modules = [environment.alias, environment.runtime, given.get("PYTHONPATH", "")]
+        if environment.files:
+            modules.insert(1, HOME)
         return {
             **self.passed,
-            **{name: client[name] for name in CLIENT_VARIABLES if name in client},
             "HOME": HOME,
             "USER": "root",
+            **given,
             "PATH": os.pathsep.join(programs),
-            "GLOWPLUG_PYTHON": environment["executable"],
+            "GLOWPLUG_PYTHON": environment.executable,
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, modules)),
             # torch.cuda.is_available() then asks the driver without initialising CUDA, after which no process
@@ -289,8 +360,3 @@ def zygote_command(
     if sandboxed:
         command.append("--sandboxed")
     return [*command, "--preload", preload]
-
-
-def runtime_directory() -> str:
-    """The directory on ``sys.path`` that holds this Glowplug."""
-    return str(Path(sys.modules["glowplug"].__file__ or "").resolve().parent.parent)
