@@ -13,6 +13,8 @@ import os
 import socket
 import stat
 import struct
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from glowplug.wire.agreed import LAYERS, NEW_ROOT
@@ -21,6 +23,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_NEWCGROUP = 0x02000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
@@ -61,6 +64,34 @@ def become_subreaper() -> None:
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def enter_groups(groups: list[int]) -> Callable[[], None]:
+    """Enter the control groups whose process lists are open as ``groups``; the call that is returned waits
+    for it and raises ``IsolationError`` where it was refused.
+
+    The kernel may let the first write wait for several milliseconds, in which a root can be made.
+    """
+    refused: list[OSError] = []
+
+    def enter() -> None:
+        try:
+            for fd in groups:
+                os.write(fd, b"0")
+        except OSError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+
+    def wait() -> None:
+        thread.join()
+        for fd in groups:
+            os.close(fd)
+        if refused:
+            raise IsolationError(f"the container's control group cannot be entered: {refused[0]}")
+
+    return wait
+
+
 def enter_root(plan: dict[str, Any]) -> None:
     """Take a private root made of ``plan["binds"]`` ([source, path, mode]; mode "ro", "rw", "overlay" or
     "files": laid over what is there), ``plan["links"]`` ([path, target]), ``plan["devices"]``,
@@ -93,6 +124,11 @@ def enter_root(plan: dict[str, Any]) -> None:
     os.chdir("/")
     _check(_libc.umount2(b"/.old", MNT_DETACH), "umount", "/.old")
     os.rmdir("/.old")
+
+
+def leave_group_namespace() -> None:
+    """Control groups are seen from the container's own down. Kernels without it show only the names."""
+    _libc.unshare(CLONE_NEWCGROUP)
 
 
 def leave_network() -> None:

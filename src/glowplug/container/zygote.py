@@ -23,7 +23,7 @@ from glowplug.container.process import run_container
 IMPORT_OUTPUT_BYTES = 64 << 10
 """The end of what an import printed; more is dropped."""
 CONTAINER_FDS = 6
-"""data, control, client, stdout, stderr, status"""
+"""data, control, client, stdout, stderr, status; after these the control groups it is to enter"""
 
 
 def serve(sock: socket.socket, sandboxed: bool) -> None:
@@ -99,24 +99,25 @@ class Zygote:
 
     def fork_container(self, request: dict[str, Any]) -> None:
         fds = self.stream.take_fds(CONTAINER_FDS)
+        groups = self.stream.take_fds(request["groups"])
         gc.freeze()
         if self.sandboxed:
             # The next child is the first process of a new PID namespace; this process stays where it is.
             try:
                 isolation.unshare(isolation.CLONE_NEWPID)
             except isolation.IsolationError as error:
-                os.write(fds[-1], f"error {error}".encode())
-                for fd in fds:
+                for fd in (*fds, *groups):
                     os.close(fd)
-                self.stream.send({"op": "forked", "container_id": request["container_id"], "pid": 0})
+                told = {"container_id": request["container_id"], "pid": 0, "reason": str(error)}
+                self.stream.send({"op": "forked", **told})
                 return
         own_pid = os.getpid()
         pid = self._fork()
         if pid == 0:
-            _run_first_process(request, fds, self, own_pid)
+            _run_first_process(request, fds, groups, self, own_pid)
         if self.sandboxed:
             isolation.set_namespace(self.own_pid_namespace, isolation.CLONE_NEWPID)
-        for fd in fds:
+        for fd in (*fds, *groups):
             os.close(fd)
         self._tell_forked({"op": "forked", "container_id": request["container_id"], "pid": pid}, pid)
 
@@ -178,18 +179,24 @@ class _captured_output:
         os.close(null)
 
 
-def _run_first_process(request: dict[str, Any], fds: list[int], zygote: Zygote, zygote_pid: int) -> None:
+def _run_first_process(
+    request: dict[str, Any], fds: list[int], groups: list[int], zygote: Zygote, zygote_pid: int
+) -> None:
     """Process 1 of the container: makes its root, forks the container, reaps, reports how it ended."""
     status_fd = fds[-1]
     try:
         zygote.stream.sock.close()
+        entering = isolation.enter_groups(groups)
         if zygote.sandboxed:
             os.close(zygote.own_pid_namespace)
             isolation.enter_root(request["root"])
+            entering()
+            isolation.leave_group_namespace()
             if request["root"]["block_network"]:
                 isolation.leave_network()
             isolation.drop_privileges()
         else:
+            entering()
             isolation.become_subreaper()
             signal.signal(signal.SIGTERM, _end_descendants_and_exit)
             isolation.die_with_parent(signal.SIGTERM, zygote_pid)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glowplug.backends.local import bubblewrap, sandbox
+from glowplug.backends.local import bubblewrap, cgroups, limits, sandbox
+from glowplug.backends.local.cgroups import ContainerGroup, ControlGroups
 from glowplug.backends.local.containers import LocalContainer
 from glowplug.backends.local.environments import Environment, Environments, runtime_directory
 from glowplug.backends.local.inventory import GpuLocks, Inventory, Watch
@@ -56,6 +57,7 @@ class LocalBackend:
         self._inventory = inventory
         self._locks = locks
         self._watch: Watch | None = None
+        self._home = home
         self._volumes = home / "volumes"
         self._outbox = outbox
         self._preload = preload
@@ -89,6 +91,7 @@ class LocalBackend:
         self._zygotes = ZygotePool(self._loop, self._outbox)
         nodes = list(self._inventory.nodes())
         self._nodes = nodes
+        self._start_groups()
         self._watch = self._inventory.watch(self._on_gpu_failed)
         self._schedule_refresh()
         return nodes
@@ -96,6 +99,7 @@ class LocalBackend:
     def prepare(
         self, functions: Sequence[FunctionSpec], environment: dict[str, Any], source: dict[str, Any]
     ) -> None:
+        limits.check_nodes(functions, self._nodes)
         for function in functions:
             if function.definition.get("block_network") and self.bubblewrap is None:
                 raise errors.InvalidError(
@@ -113,11 +117,12 @@ class LocalBackend:
             return
         assert self._loop is not None
         assert self._listener is not None
+        group, refusal = self._group_for(start)
         container = LocalContainer(
-            self._loop, self._outbox, start, self._listener, self._forget, self.bubblewrap is not None
+            self._loop, self._outbox, start, self._listener, self._forget, self.bubblewrap is not None, group
         )
         self._containers[container.id] = container
-        problem = self._lock_gpus(start)
+        problem = refusal or self._lock_gpus(start)
         if problem:
             self._loop.call_soon(container.fail, problem)
             return
@@ -168,6 +173,8 @@ class LocalBackend:
         if self._containers:
             await self._closing.wait()
         self._zygotes.close()
+        if self._groups is not None:
+            self._groups.close()
         if self._watch is not None:
             self._watch.stop()
         self._inventory.close()
@@ -206,14 +213,14 @@ class LocalBackend:
                 _devices(_gpus_of(container.start)), bool(definition.get("block_network"))
             )
 
-        def forked(pidfd: int) -> None:
+        def forked(pidfd: int, reason: str) -> None:
             container.close_their_fds()
             if pidfd < 0:
-                container.fail(zygote.reason or "the container's process could not be started")
+                container.fail(container.said() or reason or "the container's process could not be started")
             else:
                 container.forked(pidfd)
 
-        zygote.fork(container.id, root, container.their_fds(), forked)
+        zygote.fork(container.id, root, container.their_fds(), container.entrances(), forked)
 
     def _zygote_for(
         self, function: FunctionSpec, environment: Environment, source: dict[str, Any]
@@ -302,6 +309,32 @@ class LocalBackend:
             "GLOWPLUG_GPU_UUIDS": uuids,
         }
 
+    # limits
+
+    def _start_groups(self) -> None:
+        hierarchies, self.groups_refusal = cgroups.find()
+        self._groups: ControlGroups | None = None
+        cores = sum(node.cpus for node in self._nodes) or float(os.cpu_count() or 1)
+        self._processes = limits.processes_of_a_container(cores, limits.pid_max())
+        if hierarchies:
+            memory_mib = sum(node.memory_mib for node in self._nodes) or limits.total_memory_mib()
+            try:
+                self._groups = ControlGroups(
+                    hierarchies, self._home, cores, limits.memory_of_all_mib(memory_mib)
+                )
+            except OSError as error:
+                self.groups_refusal = str(error)
+
+    def _group_for(self, start: ContainerStart) -> tuple[ContainerGroup | None, str]:
+        """The control group of a container, or why there cannot be one."""
+        if self._groups is None:
+            return None, ""
+        asked = limits.Limits.of(start.function.definition, self._processes)
+        try:
+            return self._groups.make(start.container_id, asked), ""
+        except OSError as error:
+            return None, f"its limits cannot be set: {error}"
+
     # cards
 
     def _lock_gpus(self, start: ContainerStart) -> str:
@@ -322,6 +355,9 @@ class LocalBackend:
 
     def _forget(self, container: LocalContainer) -> None:
         self._containers.pop(container.id, None)
+        if container.group is not None:
+            assert self._loop is not None
+            self._loop.run_in_executor(None, container.group.remove)
         if not container.start.node.virtual:
             for uuid in container.start.allocation.gpu_uuids:
                 self._locks.release(uuid)

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from glowplug.backends.local.cgroups import ContainerGroup
 from glowplug.backends.local.lines import LineCutter
 from glowplug.ports.backend import (
     ArrivedOutput,
@@ -25,6 +26,8 @@ from glowplug.wire.payload import from_wire
 from glowplug.wire.stream import FrameStream, Outbox
 
 PIPE_READ_BYTES = 256 << 10
+OUT_OF_MEMORY_LOOKS = 20
+OUT_OF_MEMORY_LOOK_S = 0.05
 TERMINATE_GRACE_S = 2.0
 """After SIGTERM a plain container's first process has this long to end its descendants."""
 
@@ -40,6 +43,7 @@ class LocalContainer:
         listener: ContainerListener,
         on_gone: Callable[[LocalContainer], None],
         sandboxed: bool,
+        group: ContainerGroup | None = None,
     ) -> None:
         self.id = start.container_id
         self.start = start
@@ -48,7 +52,11 @@ class LocalContainer:
         self.stop_reason = ""
         self.abandon: Callable[[], None] | None = None
         """While nothing of it runs: gives up waiting for the process it is to be forked from."""
+        self.group = group
         self._failure: tuple[str, bool] | None = None
+        self._verdict: ContainerExit | None = None
+        """Why it is being killed, where that is known before its end."""
+        self._memory_event = -1
         self._loop = loop
         self._listener = listener
         self._on_gone = on_gone
@@ -95,8 +103,12 @@ class LocalContainer:
         self._their_pipes = []
         self._their_status = -1
 
+    def said(self) -> str:
+        """What its first process said when it could not go on; empty when it said nothing."""
+        return _read_status(self._status).message
+
     def forked(self, pidfd: int) -> None:
-        """Its first process runs; -1 when it could not even be watched (it is gone already)."""
+        """Its first process runs, known by ``pidfd``."""
         self._pidfd = pidfd
         if self.gone:
             self._kill()
@@ -105,6 +117,15 @@ class LocalContainer:
         self._loop.add_reader(pidfd, self._on_exit)
         if self.stop_reason:
             self._kill()
+
+    def entrances(self) -> list[int]:
+        """Descriptors of the control groups its first process is to enter; they are the caller's."""
+        if self.group is None:
+            return []
+        self._memory_event = self.group.out_of_memory_event()
+        if self._memory_event >= 0:
+            self._loop.add_reader(self._memory_event, self._on_out_of_memory)
+        return self.group.entrances()
 
     def send_start(self, fields: dict[str, Any]) -> None:
         self.data.send(fields)
@@ -148,6 +169,29 @@ class LocalContainer:
                 signal.pidfd_send_signal(self._pidfd, number)
             except ProcessLookupError:
                 pass
+
+    def end_for(self, verdict: ContainerExit) -> None:
+        """Kill it, for a reason that its own process could not tell."""
+        if self.gone or self._verdict is not None:
+            return
+        self._verdict = verdict
+        self._kill()
+
+    def _on_out_of_memory(self) -> None:
+        """The kernel kills one process of it. Whichever that was, what is left is not what was started."""
+        os.read(self._memory_event, 8)
+        self._look_for_a_kill(OUT_OF_MEMORY_LOOKS)
+
+    def _look_for_a_kill(self, looks: int) -> None:
+        """The event comes before the kill, and to containers of which none is killed, too."""
+        if self.gone or self.group is None:
+            return
+        if self.group.was_out_of_memory():
+            self.end_for(self.group.limits.memory_exceeded())
+        elif looks:
+            self._timers.append(
+                self._loop.call_later(OUT_OF_MEMORY_LOOK_S, self._look_for_a_kill, looks - 1)
+            )
 
     # what it says
 
@@ -235,7 +279,12 @@ class LocalContainer:
             stream.read_now()
         self.drain_output()
         self._finish_lines(self._running[0] if self._running else "")
-        self._end(_read_status(self._status))
+        exit = _read_status(self._status)
+        if self._verdict is not None:
+            exit = self._verdict
+        elif self.group is not None and exit.exit_code is None and self.group.was_out_of_memory():
+            exit = self.group.limits.memory_exceeded()
+        self._end(exit)
 
     def fail(self, message: str) -> None:
         """It could not be forked at all."""
@@ -252,16 +301,18 @@ class LocalContainer:
         self.control.close()
         for name in list(self._pipes):
             self._close_pipe(name)
-        for fd in (self._status, self._pidfd, self._own_pidfd):
+        if self._memory_event >= 0:
+            self._loop.remove_reader(self._memory_event)
+        for fd in (self._status, self._pidfd, self._own_pidfd, self._memory_event):
             if fd >= 0:
                 os.close(fd)
-        self._status = self._pidfd = self._own_pidfd = -1
+        self._status = self._pidfd = self._own_pidfd = self._memory_event = -1
         self.close_their_fds()
         self._on_gone(self)
         if self.ready or self.stop_reason:
             self._listener.container_exited(self.id, exit)
         else:
-            message, permanent = self._failure or (exit.message or _exit_text(exit), False)
+            message, permanent = self._failure or (_exit_text(exit), False)
             self._listener.container_start_failed(self.id, message, permanent)
 
 
@@ -282,6 +333,10 @@ def _read_status(fd: int) -> ContainerExit:
 
 
 def _exit_text(exit: ContainerExit) -> str:
+    if exit.out_of_memory:
+        return f"it ran out of memory and was killed before it was ready: {exit.message}"
+    if exit.message:
+        return exit.message
     if exit.signal is not None:
         return f"its process was ended by {signal.Signals(exit.signal).name} before it was ready"
     return f"its process exited with code {exit.exit_code} before it was ready"

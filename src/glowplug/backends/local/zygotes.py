@@ -40,7 +40,7 @@ class Zygote:
         """Of one that is a child of another."""
         self._importing: collections.deque[Zygote] = collections.deque()
         self._waiting: list[Callable[[Zygote], None]] = []
-        self._forks: collections.deque[tuple[str, Callable[[int], None]]] = collections.deque()
+        self._forks: collections.deque[tuple[str, Callable[[int, str], None]]] = collections.deque()
         ours, self.theirs = socket.socketpair()
         self.stream = FrameStream(loop, ours, outbox, self._on_message, self._on_closed)
 
@@ -59,13 +59,19 @@ class Zygote:
             self.end()
 
     def fork(
-        self, container_id: str, root: dict[str, Any] | None, fds: list[int], forked: Callable[[int], None]
+        self,
+        container_id: str,
+        root: dict[str, Any] | None,
+        fds: list[int],
+        groups: list[int],
+        forked: Callable[[int, str], None],
     ) -> None:
-        """Fork a container; ``forked(pidfd)`` when its first process runs, -1 when it does not."""
+        """Fork a container that enters the control groups open as ``groups``, which are closed here.
+        ``forked(pidfd, "")`` when its first process runs, ``forked(-1, reason)`` when it does not."""
         self._forks.append((container_id, forked))
         self.stream.send(
-            {"op": "fork", "container_id": container_id, "root": root},
-            [_Descriptor(os.dup(fd)) for fd in fds],
+            {"op": "fork", "container_id": container_id, "root": root, "groups": len(groups)},
+            [_Descriptor(fd) for fd in (*(os.dup(fd) for fd in fds), *groups)],
         )
 
     def import_in_child(
@@ -90,7 +96,7 @@ class Zygote:
         if message["op"] == "forked":
             container_id, forked = self._forks.popleft()
             assert container_id == message["container_id"]
-            forked(fds.pop(0) if message["pid"] and fds else -1)
+            forked(fds.pop(0) if message["pid"] and fds else -1, message.get("reason", ""))
         elif message["op"] == "importing":
             self._importing.popleft().take_process(fds.pop(0) if fds else -1)
         else:
@@ -139,7 +145,7 @@ class Zygote:
         self._on_dead(self)
         self._tell()
         while self._forks:
-            self._forks.popleft()[1](-1)
+            self._forks.popleft()[1](-1, self.reason)
 
     def _tell(self) -> None:
         waiting, self._waiting = self._waiting, []
