@@ -17,6 +17,7 @@ from glowplug.container.frames import FrameSocket
 from glowplug.container.imports import FunctionNotFound, load_function
 from glowplug.container.input_loop import InputLoop
 from glowplug.container.output import MarkedOutput
+from glowplug.model.errors import PermissionDeniedError
 from glowplug.wire import messages
 
 
@@ -24,7 +25,7 @@ class Context:
     """This container, for the sdk: its id and, on first use, a run bound to the app it belongs to."""
 
     def __init__(
-        self, container_id: str, app_id: str, functions: dict[str, str], sock: socket.socket
+        self, container_id: str, app_id: str, functions: dict[str, str], sock: socket.socket | None
     ) -> None:
         self.container_id = container_id
         self._app_id = app_id
@@ -34,9 +35,17 @@ class Context:
         self._lock = threading.Lock()
 
     def run(self) -> Run:
+        """Raises ``PermissionDeniedError`` in a container that was declared to have no connection."""
+        sock = self._sock
+        if sock is None:
+            raise PermissionDeniedError(
+                "this container has no connection to the server, because its function is declared with "
+                "restrict_modal_access=True: it cannot call other functions. Return what they need instead, "
+                "or declare it without."
+            )
         with self._lock:
             if self._run is None:
-                client = Client(lambda: (self._sock, (0, "")), redial=False)
+                client = Client(lambda: (sock, (0, "")), redial=False)
                 self._run = client.join_app(self._app_id, self._functions, _Silent())
             return self._run
 
@@ -65,7 +74,10 @@ def run_container(container_id: str, data: FrameSocket, control: FrameSocket, cl
     except OSError:
         os.chdir("/")
     sys.argv[:] = [start["source"].get("script") or ""]
-    context.enter_container(Context(container_id, start["app_id"], start["app_functions"], client))
+    connection = None if start["definition"].get("restrict_modal_access") else client
+    if connection is None:
+        client.close()
+    context.enter_container(Context(container_id, start["app_id"], start["app_functions"], connection))
     try:
         function = load_function(start["definition"], start["source"])
     except BaseException as error:

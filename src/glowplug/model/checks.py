@@ -112,27 +112,36 @@ def mount_path(key: Any) -> str:
     return clean
 
 
-def cpu(value: float | tuple[float, float] | None) -> tuple[float, float] | None:
+def cpu(value: float | tuple[float, float] | None) -> tuple[float, float | None] | None:
     return request_and_limit("cpu", value, "cores, such as cpu=2.0")
 
 
-def memory(value: int | tuple[int, int] | None) -> tuple[float, float] | None:
+def memory(value: int | tuple[int, int] | None) -> tuple[float, float | None] | None:
     return request_and_limit("memory", value, "MiB, such as memory=4096")
 
 
-def request_and_limit(name: str, value: Any, unit: str) -> tuple[float, float] | None:
+def request_and_limit(name: str, value: Any, unit: str) -> tuple[float, float | None] | None:
+    """A number alone is what is asked for, and no limit."""
     if value is None:
         return None
-    pair: list[Any] = [value, value]
-    if isinstance(value, (tuple, list)):
-        pair = [*value]
+    pair: list[Any] = [*value] if isinstance(value, (tuple, list)) else [value]
     numbers: list[float] = [part for part in pair if is_number(part)]
-    if len(pair) != 2 or len(numbers) != 2 or min(numbers) <= 0:
+    if len(numbers) != len(pair) or len(pair) not in (1, 2) or min(numbers) <= 0:
         raise InvalidError(f"{name}={value!r}: must be a positive number of {unit}, or (request, limit).")
-    request, limit = float(numbers[0]), float(numbers[1])
-    if limit < request:
+    request, limit = float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else None
+    if limit is not None and limit < request:
         raise InvalidError(f"{name}={value!r}: the limit is below the request.")
     return request, limit
+
+
+def ephemeral_disk(value: int | None) -> int | None:
+    if value is None:
+        return None
+    if not is_number(value) or value != int(value) or value <= 0:
+        raise InvalidError(
+            f"ephemeral_disk={value!r}: must be a positive whole number of MiB, such as ephemeral_disk=10240."
+        )
+    return int(value)
 
 
 def timeout(value: float | None) -> float:

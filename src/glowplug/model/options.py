@@ -50,23 +50,21 @@ class FunctionOptions(Declared):
     region: tuple[str, ...] = option(
         default=None, converter=checks.region, doc="Run on nodes whose region label is this, or one of these."
     )
-    cpu: tuple[float, float] | None = option(
+    cpu: tuple[float, float | None] | None = option(
         default=None,
         converter=checks.cpu,
-        doc="Cores, or (request, limit).",
-        not_yet="a container may use every core of its machine",
+        doc="Cores asked for, a weight when they are short; or (request, limit).",
     )
-    memory: tuple[float, float] | None = option(
+    memory: tuple[float, float | None] | None = option(
         default=None,
         converter=checks.memory,
-        doc="Memory in MiB, or (request, limit).",
-        not_yet="a container may use all memory of its machine",
+        doc="MiB of memory asked for; or (request, limit): a container that uses more is ended.",
     )
     ephemeral_disk: int | None = option(
         default=None,
-        converter=checks.anything,
-        doc="Scratch disk in MiB.",
-        means_nothing="the disk's free space is used",
+        converter=checks.ephemeral_disk,
+        doc="MiB that a container may write outside volumes.",
+        not_yet="what a container writes outside volumes is in memory",
     )
 
     # what it runs in
@@ -197,8 +195,7 @@ class FunctionOptions(Declared):
     restrict_modal_access: bool = option(
         default=False,
         converter=checks.flag,
-        doc="No access to the provider's API from inside.",
-        means_nothing=_NO_PROVIDER,
+        doc="No connection to the server from inside: no calls of other functions.",
     )
     experimental_options: dict[str, Any] | None = option(
         default=None, converter=checks.anything, doc="A provider's experiments.", means_nothing=_NO_PROVIDER

@@ -92,6 +92,10 @@ def _definition(function: Function[..., Any, Any]) -> dict[str, Any]:
         "secrets": secrets,
         "tag": function.name,
         "block_network": options.block_network,
+        "cpu": options.cpu,
+        "memory": options.memory,
+        "ephemeral_disk": options.ephemeral_disk,
+        "restrict_modal_access": options.restrict_modal_access,
     }
 
 

@@ -79,8 +79,6 @@ OURS = {"gpu_fallback_after", "restart_generator"}
 
 # A value that asks for something, for each option that does not do what it says.
 ASKING = {
-    "cpu": 2.0,
-    "memory": (1024, 2048),
     "ephemeral_disk": 1024,
     "image": ImageDefinition((ImageStep("debian_slim"),)),
     "enable_memory_snapshot": True,
@@ -89,7 +87,6 @@ ASKING = {
     "i6pn": True,
     "routing_region": "us-east",
     "nonpreemptible": True,
-    "restrict_modal_access": True,
     "experimental_options": {"x": 1},
     "allow_concurrent_inputs": 4,
     "mounts": [object()],
@@ -192,7 +189,8 @@ def test_what_is_kept():
     assert options.cloud == "gcp"
     assert options.env == {"A": "1"}
     assert list(options.volumes) == ["/data"]
-    assert options.memory == (512, 512)
+    assert options.memory == (512, None)
+    assert FunctionOptions(memory=(512, 1024)).memory == (512, 1024)
     assert FunctionOptions(cloud="auto").cloud is None
     assert FunctionOptions(gpu=True).gpu == FunctionOptions(gpu="any").gpu
     with pytest.raises(AttributeError, match="cannot be changed"):

@@ -81,6 +81,10 @@ def test_everything_that_was_declared_is_told():
         "secrets": {"A": "app", "B": "function"},
         "tag": "main-function",
         "block_network": True,
+        "cpu": None,
+        "memory": None,
+        "ephemeral_disk": None,
+        "restrict_modal_access": False,
     }
     assert FunctionSpec.from_wire(spec.to_wire()) == spec
 

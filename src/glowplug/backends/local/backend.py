@@ -133,7 +133,10 @@ class LocalBackend:
             self._loop.call_soon(container.fail, str(error))
             return
         container.send_start(self._start_fields(start, environment))
-        self._listener.client_connected(container.id, container.client_socket)
+        if start.function.definition.get("restrict_modal_access"):
+            container.client_socket.close()
+        else:
+            self._listener.client_connected(container.id, container.client_socket)
         self._fork_when_ready(container, *fork)
 
     def stop_container(self, container_id: str, grace_s: float, reason: str) -> None:

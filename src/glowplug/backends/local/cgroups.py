@@ -209,7 +209,9 @@ def _usable_v2(mount: Path, here: Path) -> Hierarchy:
     ours = None
     refusal = OSError(errno.EACCES, "not ours to use", str(here))
     for place in (here, *here.parents):
-        if not all(os.access(place / file, os.W_OK) for file in ("", "cgroup.procs", "cgroup.subtree_control")):
+        if not all(
+            os.access(place / file, os.W_OK) for file in ("", "cgroup.procs", "cgroup.subtree_control")
+        ):
             break
         try:
             _enable(place, CONTROLLERS)
@@ -251,7 +253,9 @@ def _shared_limits(hierarchy: Hierarchy, cores: float, memory_mib: int) -> list[
         shared.append((file, str(memory_mib << 20)))
     if "cpu" in hierarchy.controllers:
         shares = max(SHARES_A_CORE, int(cores * SHARES_A_CORE))
-        shared.append(("cpu.weight", _weight(shares)) if hierarchy.version == 2 else ("cpu.shares", str(shares)))
+        shared.append(
+            ("cpu.weight", _weight(shares)) if hierarchy.version == 2 else ("cpu.shares", str(shares))
+        )
     return shared
 
 
@@ -275,12 +279,15 @@ def _settings(hierarchy: Hierarchy, limits: Limits) -> list[tuple[str, str, bool
     asked = limits.cpu_limit is not None or limits.cpu_request != DEFAULT_CORES
     if "cpu" in hierarchy.controllers and (second or asked):
         shares = max(2, int(limits.cpu_request * SHARES_A_CORE))
-        weight = ("cpu.weight", _weight(shares)) if second else ("cpu.shares", str(shares))
-        settings.append((*weight, False))
+        settings.append(
+            ("cpu.weight", _weight(shares), False) if second else ("cpu.shares", str(shares), False)
+        )
         if limits.cpu_limit is not None:
             quota_us = max(MIN_QUOTA_US, int(limits.cpu_limit * PERIOD_US))
-            quota = ("cpu.max", f"{quota_us} {PERIOD_US}") if second else ("cpu.cfs_quota_us", str(quota_us))
-            settings.append((*quota, True))
+            bounded = (
+                ("cpu.max", f"{quota_us} {PERIOD_US}") if second else ("cpu.cfs_quota_us", str(quota_us))
+            )
+            settings.append((bounded[0], bounded[1], True))
     return settings
 
 
@@ -365,4 +372,3 @@ def _write(path: Path, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-

@@ -189,9 +189,7 @@ class LocalContainer:
         if self.group.was_out_of_memory():
             self.end_for(self.group.limits.memory_exceeded())
         elif looks:
-            self._timers.append(
-                self._loop.call_later(OUT_OF_MEMORY_LOOK_S, self._look_for_a_kill, looks - 1)
-            )
+            self._timers.append(self._loop.call_later(OUT_OF_MEMORY_LOOK_S, self._look_for_a_kill, looks - 1))
 
     # what it says
 

@@ -83,8 +83,8 @@ def check_nodes(functions: Sequence[FunctionSpec], nodes: Sequence[Node]) -> Non
             most = max((getattr(node, has) for node in nodes), default=0)
             if most and request > most:
                 raise errors.InvalidError(
-                    f"function {function.name} asks for {name}={request:g} {unit}, and no machine here has "
-                    f"more than {most:g}; ask for less."
+                    f"function {function.name} asks for {name}={request:.10g} {unit}, and no machine here "
+                    f"has more than {most:.10g}; ask for less."
                 )
 
 
