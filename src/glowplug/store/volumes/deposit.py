@@ -1,0 +1,175 @@
+"""What one commit adds to a volume's blocks, and how it is taken away again when the commit fails."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from glowplug.store.volumes import disk
+from glowplug.store.volumes.blocks import SUFFIX, Blocks, add_inside, set_attributes
+from glowplug.store.volumes.manifest import BLOCK_BYTES, DIGEST_BYTES, FILE, Entry
+
+HASH_THREADS = min(4, os.cpu_count() or 1)
+_pool = ThreadPoolExecutor(HASH_THREADS, "glowplug-blocks")
+_buffers = threading.local()
+
+
+class Deposit:
+    """What one commit adds. ``undo`` takes it all away again; ``bytes`` counts what was stored."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self.added: list[Path] = []
+        self.bytes = 0
+        self._lock = threading.Lock()
+
+    def block(self, content: bytes | memoryview, mode: int = 0o644, mtime_ns: int = 0) -> bytes:
+        """Store one block unless it is there; returns its digest."""
+        digest = hashlib.sha256(content)
+        name = digest.hexdigest()
+        if self._blocks.has(name):
+            return digest.digest()
+        path = self._blocks.path(name)
+        temporary = path.with_name(f"{name}.{threading.get_ident()}.new")
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                disk.write_all(fd, content)
+                set_attributes(fd, mode, mtime_ns)
+            finally:
+                os.close(fd)
+            disk.rename(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._note(path, len(content))
+        return digest.digest()
+
+    def file(self, fd: int, size: int, mode: int, mtime_ns: int, before: Entry | None) -> Entry:
+        """Store an open file, of which ``before`` was the last commit's content at its path."""
+        if size <= BLOCK_BYTES:
+            content = _read_small(fd, size)
+            blocks = self.block(content, mode, mtime_ns) if content else b""
+            return Entry(FILE, mode, len(content), mtime_ns, blocks)
+        was_large = before is not None and len(before.blocks) > DIGEST_BYTES
+        first = hashlib.sha256(os.pread(fd, BLOCK_BYTES, 0)).hexdigest()
+        if was_large or self._blocks.has(first):
+            blocks, size = _each_block(fd, size, lambda content, _: self.block(content))
+        else:
+            blocks, size = self._whole_file(fd, size, mode, mtime_ns)
+        return Entry(FILE, mode, size, mtime_ns, blocks)
+
+    def link_small(self, path: Path, entry: Entry) -> None:
+        """Take over a file that nobody writes any more."""
+        target = self._blocks.path(entry.digests[0])
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            return
+        self._note(target, entry.size)
+
+    def link_large(self, path: Path, entry: Entry) -> None:
+        """Take over a large file that nobody writes any more."""
+        target = self._blocks.large_path(entry.blocks)
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            return
+        self._list_blocks(target, entry.blocks)
+        self._note(target, entry.size)
+
+    def _whole_file(self, fd: int, size: int, mode: int, mtime_ns: int) -> tuple[bytes, int]:
+        temporary = self._blocks.large / f"{os.getpid()}.{threading.get_ident()}.new"
+        out = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+
+            def store(content: memoryview, offset: int) -> bytes:
+                done = 0
+                while done < len(content):
+                    done += os.pwrite(out, content[done:], offset + done)
+                return hashlib.sha256(content).digest()
+
+            blocks, stored = _each_block(fd, size, store)
+            if stored <= BLOCK_BYTES:  # it was cut short meanwhile
+                content = os.pread(out, stored, 0)
+                temporary.unlink()
+                return (self.block(content, mode, mtime_ns) if content else b""), stored
+            set_attributes(out, mode, mtime_ns)
+            target = self._blocks.large_path(blocks)
+            if target.exists():
+                temporary.unlink()
+                return blocks, stored
+            self._list_blocks(target, blocks)
+            disk.rename(temporary, target)
+            self._note(target, stored)
+            return blocks, stored
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(out)
+
+    def _list_blocks(self, target: Path, blocks: bytes) -> None:
+        listed = target.with_name(target.name + SUFFIX)
+        disk.write_file(listed, blocks)
+        with self._lock:
+            self.added.append(listed)
+        add_inside(self._blocks.inside, target.name, blocks)
+
+    def _note(self, path: Path, size: int) -> None:
+        with self._lock:
+            self.added.append(path)
+            self.bytes += size
+
+    def undo(self) -> None:
+        for path in self.added:
+            path.unlink(missing_ok=True)
+        self.added.clear()
+        self._blocks.forget_inside()
+
+
+def digest_file(fd: int, size: int) -> tuple[bytes, int]:
+    """The digests of a file's blocks, and its size, without storing anything."""
+    if size <= BLOCK_BYTES:
+        content = _read_small(fd, size)
+        return (hashlib.sha256(content).digest() if content else b""), len(content)
+    return _each_block(fd, size, lambda content, _: hashlib.sha256(content).digest())
+
+
+def _read_small(fd: int, size: int) -> bytes:
+    content = os.pread(fd, size, 0)
+    while len(content) < size:
+        more = os.pread(fd, size - len(content), len(content))
+        if not more:
+            break
+        content += more
+    return content
+
+
+def _each_block(fd: int, size: int, use: Callable[[memoryview, int], bytes]) -> tuple[bytes, int]:
+    """``use(block, offset)`` for every block, several at a time; the digests in order and the bytes read."""
+
+    def one(offset: int) -> tuple[bytes, int]:
+        buffer: bytearray | None = getattr(_buffers, "buffer", None)
+        if buffer is None:
+            buffer = _buffers.buffer = bytearray(BLOCK_BYTES)
+        wanted = min(BLOCK_BYTES, size - offset)
+        got = 0
+        while got < wanted:
+            read = os.preadv(fd, [memoryview(buffer)[got:wanted]], offset + got)
+            if not read:
+                break
+            got += read
+        return (use(memoryview(buffer)[:got], offset) if got else b""), got
+
+    digests: list[bytes] = []
+    total = 0
+    for digest, got in _pool.map(one, range(0, size, BLOCK_BYTES)):
+        if digest and total % BLOCK_BYTES == 0:  # nothing counts behind where it was cut short
+            digests.append(digest)
+            total += got
+    return b"".join(digests), total
