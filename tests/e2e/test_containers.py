@@ -179,7 +179,7 @@ def variables():
     return dict(os.environ)
 """,
         variables={
-            "definition": {"env": env, "secrets": {"TOKEN": "t"}},
+            "definition": {"env": env, "secrets": [{"variables": {"TOKEN": "t"}}]},
             "gpu": (GpuRequest("T4", count=2),),
         },
     ).remote("variables")

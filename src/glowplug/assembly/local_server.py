@@ -22,6 +22,8 @@ from glowplug.client.settings import Settings, make_private_directory, read_sett
 from glowplug.model import errors
 from glowplug.server.selector import DirectSelector
 from glowplug.server.server import Server, say
+from glowplug.store.secrets import SecretStore
+from glowplug.store.secrets_key import SecretsKey
 from glowplug.store.sqlite_journal import SqliteJournal
 from glowplug.wire.receive import raise_file_limit
 from glowplug.wire.stream import Outbox
@@ -108,7 +110,10 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
         loop.call_soon_threadsafe(lambda: server.warn(text))
 
     journal = SqliteJournal(settings.home, warn)
-    server = Server(settings, backend, outbox, journal)
+    secrets = SecretStore(settings.home, SecretsKey(os.environ))
+    server = Server(settings, backend, outbox, journal, secrets)
+    for told in await loop.run_in_executor(None, secrets.take_over_files):
+        server.warn(told)
     server.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.end)

@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": ("glowplug.cli.doctor", "Check this machine and say how to mend what is wrong."),
     "app": ("glowplug.cli.app", "List running apps, read their logs, stop them."),
     "node": ("glowplug.cli.node", "List and drain nodes."),
+    "secret": ("glowplug.cli.secret", "Store secrets for functions, list and delete them."),
     "explain": (
         "glowplug.cli.explain",
         "Say why an input, call, function or container waits or did what it did.",

@@ -65,8 +65,13 @@ class Config:
 def config_path(environ: dict[str, str]) -> Path:
     if environ.get("GLOWPLUG_CONFIG"):
         return Path(environ["GLOWPLUG_CONFIG"]).expanduser()
+    return config_directory(environ) / "config.toml"
+
+
+def config_directory(environ: dict[str, str]) -> Path:
+    """What belongs to the user and not to one home of Glowplug: the operator's file, the key of secrets."""
     base = environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "glowplug" / "config.toml"
+    return (Path(base) if base else Path.home() / ".config") / "glowplug"
 
 
 def read_config(environ: dict[str, str] | None = None) -> Config:

@@ -19,6 +19,7 @@ from glowplug.container import isolation
 from glowplug.container.forkable import import_module_watched, why_not_forkable
 from glowplug.container.frames import FrameSocket
 from glowplug.container.process import run_container
+from glowplug.container.watched_environ import watched_environ
 
 IMPORT_OUTPUT_BYTES = 64 << 10
 """The end of what an import printed; more is dropped."""
@@ -85,17 +86,18 @@ class Zygote:
 
     def import_module(self, request: dict[str, Any]) -> dict[str, Any]:
         os.environ.update(request["env"])
-        with _captured_output() as output:
+        with _captured_output() as output, watched_environ() as read:
             try:
                 started_threads = import_module_watched(request["module"], request["source"])
             except BaseException as error:
-                return {"op": "unforkable", "reason": f"its import failed: {type(error).__name__}: {error}"}
+                reason = f"its import failed: {type(error).__name__}: {error}"
+                return {"op": "unforkable", "reason": reason, "read": sorted(read)}
         reason = why_not_forkable(
             started_threads, own_fds={self.stream.sock.fileno(), self.own_pid_namespace}
         )
         if reason:
-            return {"op": "unforkable", "reason": reason}
-        return {"op": "ready", "output": output.text()}
+            return {"op": "unforkable", "reason": reason, "read": sorted(read)}
+        return {"op": "ready", "output": output.text(), "read": sorted(read)}
 
     def fork_container(self, request: dict[str, Any]) -> None:
         fds = self.stream.take_fds(CONTAINER_FDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +26,8 @@ class ContainerStart:
     source: dict[str, Any]
     allocation: Allocation
     node: Node
+    secrets: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    """The variables of its secrets, as they are now. For the container's memory, nowhere else."""
 
 
 class LeasedInput(msgspec.Struct, frozen=True):

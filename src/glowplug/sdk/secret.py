@@ -1,27 +1,33 @@
-"""Secrets: environment variables for containers, written down, taken from here, or stored on this machine."""
+"""Secrets: environment variables for containers, written down, taken from here, or kept by the server."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from glowplug.client.context import is_local
-from glowplug.client.settings import read_settings
+from glowplug.client.dotenv import find_upwards, read_dotenv
 from glowplug.model.checks import check_variable
 from glowplug.model.errors import InvalidError, NotFoundError
 from glowplug.model.secret import SecretDefinition
 from glowplug.model.volume import check_name
-from glowplug.sdk.dotenv import find_upwards, read_dotenv
-from glowplug.sdk.notyet import not_yet, warn_ignored
+from glowplug.sdk.dual import dual
+from glowplug.sdk.notyet import warn_ignored
+from glowplug.sdk.stored_secrets import SecretDetails, StoredSecrets, change_secret, show_secret
 
 
 class Secret(SecretDefinition):
     """Environment variables for containers: ``@app.function(secrets=[secret])``.
 
+    Printed, a secret shows names only. Values given here travel with the app, in memory; those of
+    ``from_name`` never leave the server but for its containers.
+
     >>> secret = Secret.from_dict({"HF_TOKEN": "..."})
     """
+
+    objects = StoredSecrets()
+    """Those the server keeps: ``Secret.objects.create(name, {...})``, ``.list()``, ``.delete(name)``."""
 
     def __init__(self, env_dict: Mapping[str, str | None] | None = None, template_type: str = "") -> None:
         super().__init__(_checked("Secret(...):", env_dict or {}))
@@ -73,49 +79,66 @@ class Secret(SecretDefinition):
         *,
         client: Any = None,
     ) -> Secret:
-        """The secret stored on this machine under ``name``, looked up when an app that uses it starts.
+        """The secret the server keeps under ``name`` (``glowplug secret create``).
 
-        It is the file ``secrets/<name>.env`` in the home of Glowplug, one ``NAME=value`` a line. The start of
-        the app raises ``NotFoundError`` when the file or one of ``required_keys`` is missing.
+        Only the name travels with the app. The server looks when the app starts, and gives each container
+        what is stored when that starts: a changed secret reaches the next one. The start raises
+        ``NotFoundError`` when the secret or one of ``required_keys`` does not exist.
+
+        >>> secret = Secret.from_name("huggingface", required_keys=["HF_TOKEN"])
         """
         check_name(name, "Secret")
+        if isinstance(required_keys, str):
+            raise InvalidError(f"Secret.from_name({name!r}): required_keys is a list of names.")
         warn_ignored(f"Secret.from_name({name!r})", environment_name=environment_name)
         secret = cls()
         secret.name = name
         secret.required_keys = tuple(required_keys)
         return secret
 
-    lookup: Any = not_yet("use from_name()")
-    update: Any = not_yet("edit its file under secrets/ in the home of Glowplug")
-    info: Any = not_yet("it is a file under secrets/ in the home of Glowplug")
+    @classmethod
+    def lookup(
+        cls, label: str, namespace: Any = None, client: Any = None, environment_name: str | None = None
+    ) -> Secret:
+        """As in 2024: ``from_name``, and the server is asked at once. Raises ``NotFoundError``."""
+        secret = cls.from_name(label, namespace, environment_name)
+        if is_local():
+            show_secret(label)
+        return secret
 
+    def _update(self, env_dict: Mapping[str, str | None]) -> None:
+        """Set these variables of the kept secret; None removes one. Containers that start later get them.
 
-def variables_of(secret: SecretDefinition, used_by: str) -> dict[str, str]:
-    """What a secret puts into the environment; ``used_by`` names the function in errors."""
-    if secret.name is None:
-        return secret.variables
-    path = stored_secret_path(secret.name)
-    try:
-        variables = read_dotenv(path)
-    except FileNotFoundError:
-        raise NotFoundError(
-            f"the secret {secret.name!r} of {used_by} is not stored on this machine. Write its variables, "
-            f"one NAME=value a line, to {path} (and keep it to yourself: chmod 600), "
-            "or give them in the script by Secret.from_local_environ([...]) or Secret.from_dict({...})."
-        ) from None
-    except OSError as error:
-        raise NotFoundError(f"the secret {secret.name!r} of {used_by} cannot be read: {error}.") from None
-    absent = [key for key in secret.required_keys if key not in variables]
-    if absent:
-        raise NotFoundError(
-            f"the secret {secret.name!r} of {used_by} lacks {', '.join(absent)}. Add it to {path}."
-        )
-    return variables
+        Raises ``InvalidError`` for a secret without a name, ``NotFoundError`` for one the server has not.
+        """
+        change_secret(self._stored_name("update()"), env_dict)
 
+    async def _update_async(self, env_dict: Mapping[str, str | None]) -> None:
+        """``update`` without blocking the event loop."""
+        import asyncio
 
-def stored_secret_path(name: str) -> Path:
-    """Where the variables of a named secret are."""
-    return read_settings().home / "secrets" / f"{name}.env"
+        await asyncio.get_running_loop().run_in_executor(None, self._update, env_dict)
+
+    def _show(self, *, refresh: bool = False) -> SecretDetails:
+        """Name, names of variables, when it was stored and last used. Never values. Raises as ``update``."""
+        return show_secret(self._stored_name("info()"))
+
+    async def _show_async(self, *, refresh: bool = False) -> SecretDetails:
+        """``info`` without blocking the event loop."""
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(None, self._show)
+
+    update = dual(_update, _update_async)
+    info = dual(_show, _show_async)
+
+    def _stored_name(self, what: str) -> str:
+        if self.name is None:
+            raise InvalidError(
+                f"{self!r}: {what} is for secrets the server keeps; this one exists in the script only. Use "
+                "Secret.from_name(...)."
+            )
+        return self.name
 
 
 def _checked(where: str, given: Any) -> dict[str, str]:

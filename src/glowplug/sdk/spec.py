@@ -9,8 +9,8 @@ from glowplug.client.session import AppSpec
 from glowplug.model.checks import DEFAULT_TIMEOUT_S
 from glowplug.model.errors import InvalidError, SerializationError
 from glowplug.model.function import FunctionSpec
+from glowplug.model.secret import layers_of
 from glowplug.model.volume import VolumeDefinition
-from glowplug.sdk.secret import variables_of
 from glowplug.sdk.source import find_environment, find_source, is_importable, module_name
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MAX_SERIALIZED_BYTES = 16 << 20
 def app_spec(app: App, gpu_map: dict[str, str] | None = None, detach: bool = False) -> AppSpec:
     """What to start: every registered function, its code, its environment.
 
-    Raises ``InvalidError``, ``NotFoundError`` (a named secret), ``SerializationError``.
+    Raises ``InvalidError``, ``SerializationError``.
     """
     functions = list(app.registered_functions.values())
     source = find_source(_main_module(functions))
@@ -74,9 +74,6 @@ def _main_module(functions: list[Function[..., Any, Any]]) -> str:
 def _definition(function: Function[..., Any, Any]) -> dict[str, Any]:
     options = function.options
     app = function.app
-    secrets: dict[str, str] = {}
-    for secret in (*app.secrets, *options.secrets):
-        secrets.update(variables_of(secret, used_by=function.name))
     mounted = {**app.mounted_volumes, **options.mounted_volumes}
     return {
         "module": module_name(function.module),
@@ -89,7 +86,7 @@ def _definition(function: Function[..., Any, Any]) -> dict[str, Any]:
             for path, volume in mounted.items()
         ],
         "env": options.env,
-        "secrets": secrets,
+        "secrets": layers_of((*app.secrets, *options.secrets)),
         "tag": function.name,
         "block_network": options.block_network,
         "cpu": options.cpu,

@@ -13,10 +13,13 @@ from typing import Any
 from glowplug.core import commands as c
 from glowplug.core import events as e
 from glowplug.core.state import State
+from glowplug.model import errors
 from glowplug.model.node import Node
 from glowplug.ports.backend import ArrivedOutput, ContainerExit, ContainerStart, LeasedInput, NodeBackend
 from glowplug.ports.journal import Journal, JournaledContainer, Predecessor
+from glowplug.ports.secrets import Secrets
 from glowplug.server.core_loop import CoreLoop
+from glowplug.server.function_secrets import FunctionSecrets
 from glowplug.server.runs import Runs
 from glowplug.server.session import ClientSession
 from glowplug.wire.payload import Payload
@@ -31,10 +34,12 @@ class Kernel:
         backend: NodeBackend,
         outbox: Outbox,
         journal: Journal,
+        secret_store: Secrets,
         on_quiet: Callable[[], None] | None = None,
     ) -> None:
         self.core = CoreLoop(outbox)
-        self.runs = Runs(self.core, backend, journal, on_quiet)
+        self.function_secrets = FunctionSecrets(secret_store)
+        self.runs = Runs(self.core, backend, journal, self.function_secrets, on_quiet)
         self.calls = self.runs.calls
         self.backend = backend
         self.outbox = outbox
@@ -96,6 +101,12 @@ class Kernel:
                 self.now(),
             )
         )
+        try:
+            secret_variables = self.function_secrets.variables_of(function)
+        except errors.Error as error:
+            # Deleted since the app began. Told in the next turn: the core is carrying out a command.
+            self.core.loop.call_soon(self._refuse_start, command.container_id, str(error))
+            return
         self.backend.start_container(
             ContainerStart(
                 container_id=command.container_id,
@@ -105,8 +116,13 @@ class Kernel:
                 source=run.source,
                 allocation=allocation,
                 node=self.state.nodes[allocation.node_id].node,
+                secrets=secret_variables,
             )
         )
+
+    def _refuse_start(self, container_id: str, message: str) -> None:
+        self.container_start_failed(container_id, message, True)
+        self.outbox.flush()
 
     def _stop_container(self, command: c.StopContainer) -> None:
         self.backend.stop_container(command.container_id, command.grace_s, command.reason)

@@ -20,6 +20,7 @@ from glowplug.ports.backend import NodeBackend
 from glowplug.ports.journal import Journal, JournaledCall, JournaledRun, Predecessor
 from glowplug.server.calls import Calls
 from glowplug.server.core_loop import CoreLoop
+from glowplug.server.function_secrets import FunctionSecrets
 from glowplug.server.records import RunRecord, Usage
 from glowplug.server.session import ClientSession
 
@@ -34,7 +35,12 @@ class Runs:
     """``live`` by app id, and ``ended`` lately. ``on_quiet`` is called when the last one has ended."""
 
     def __init__(
-        self, core: CoreLoop, backend: NodeBackend, journal: Journal, on_quiet: Callable[[], None] | None
+        self,
+        core: CoreLoop,
+        backend: NodeBackend,
+        journal: Journal,
+        secrets: FunctionSecrets,
+        on_quiet: Callable[[], None] | None,
     ) -> None:
         self.live: dict[str, RunRecord] = {}
         self.ended: dict[str, RunRecord] = {}
@@ -42,6 +48,7 @@ class Runs:
         self._core = core
         self._backend = backend
         self._journal = journal
+        self._secrets = secrets
         self._on_quiet = on_quiet
         self._earlier: dict[str, JournaledRun] = {}
         """What a server before this one did not end; their clients may come back."""
@@ -65,6 +72,7 @@ class Runs:
             return {}
         functions = [FunctionSpec.from_wire(function) for function in spec["functions"]]
         self._check(functions)
+        self._secrets.check(functions)
         earlier = self._earlier.get(app_id)
         run = RunRecord(
             app_id=app_id,
@@ -80,7 +88,7 @@ class Runs:
         self._backend.prepare(functions, run.environment, run.source)
         self.live[app_id] = run
         # Only a run that goes on without its client can be taken up from its spec alone.
-        kept_spec = spec if run.detach else {}
+        kept_spec = self._secrets.sealed(spec) if run.detach else {}
         self._journal.run_started(
             JournaledRun(app_id, run.name, run.started_at, os.getpid(), run.detach, kept_spec)
         )
@@ -112,7 +120,7 @@ class Runs:
         problem = "its server ended, and its calls were done"
         if run.spec and any(call.open_inputs for call in calls):
             try:
-                self.open(None, run.app_id, run.spec)
+                self.open(None, run.app_id, self._secrets.unsealed(run.spec))
             except errors.Error as error:
                 problem = f"its server ended, and it cannot be taken up again: {error}"
             else:

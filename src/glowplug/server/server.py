@@ -16,6 +16,7 @@ from glowplug.client.settings import Settings, build_id
 from glowplug.model import errors
 from glowplug.ports.backend import NodeBackend
 from glowplug.ports.journal import Journal, Predecessor
+from glowplug.ports.secrets import Secrets
 from glowplug.server.http.lazy import LazyHttp
 from glowplug.server.kernel import Kernel
 from glowplug.server.listener import Listener
@@ -41,13 +42,15 @@ class Server:
         backend: NodeBackend,
         outbox: Outbox,
         journal: Journal,
+        secrets: Secrets,
     ) -> None:
         self.settings = settings
         self.started_at = time.time()
         self.build_id = build_id()
         self.backend = backend
         self.outbox = outbox
-        self.kernel = Kernel(backend, outbox, journal, self.touch)
+        self.secrets = secrets
+        self.kernel = Kernel(backend, outbox, journal, secrets, self.touch)
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         self._used_at = time.monotonic()

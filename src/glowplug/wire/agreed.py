@@ -1,5 +1,5 @@
-"""What a server and the process of a container agree on beside messages: marks in output, paths of a
-zygote."""
+"""What a server and the process of a container agree on beside messages: marks in output, paths and
+verdicts of a zygote."""
 
 from __future__ import annotations
 
@@ -9,3 +9,5 @@ MARK_END = b"\x1f"
 NEW_ROOT = "/.glowplug-root"
 LAYERS = "/.glowplug-layers"
 """Directories the zygote's sandbox provides: to build roots on, and for what overlays keep of writes."""
+EVERY_VARIABLE = "*"
+"""In the list of variables that an import read: it went through all of them."""

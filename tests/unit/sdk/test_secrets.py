@@ -9,9 +9,8 @@ import pytest
 
 import glowplug
 from glowplug.client import context
+from glowplug.client.dotenv import read_dotenv
 from glowplug.model.errors import DeprecationError, InvalidError, NotCarriedOutWarning, NotFoundError
-from glowplug.sdk.dotenv import read_dotenv
-from glowplug.sdk.secret import stored_secret_path, variables_of
 
 DOTENV = r"""
 # a comment
@@ -80,20 +79,30 @@ def test_dotenv_files(tmp_path, monkeypatch):
         read_dotenv(tmp_path / ".env")
 
 
-def test_named_secrets_are_files_of_this_machine(home):
+def test_a_line_that_cannot_be_read_is_not_shown(tmp_path):
+    (tmp_path / ".env").write_text("A=1\nhunter2\n")
+    with pytest.raises(InvalidError) as caught:
+        glowplug.Secret.from_dotenv(tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_named_secrets():
     secret = glowplug.Secret.from_name("token", required_keys=["KEY"])
-    with pytest.raises(NotFoundError, match=r"the secret 'token' of f is not stored.*secrets/token\.env"):
-        variables_of(secret, "f")
-    path = stored_secret_path("token")
-    assert path == home / "secrets" / "token.env"
-    path.parent.mkdir(parents=True)
-    path.write_text("OTHER=1\n")
-    with pytest.raises(NotFoundError, match="lacks KEY"):
-        variables_of(secret, "f")
-    path.write_text("KEY=1\n")
-    assert variables_of(secret, "f") == {"KEY": "1"}
+    assert (secret.name, secret.required_keys, secret.variables) == ("token", ("KEY",), {})
+    assert repr(secret) == "<Secret token>"
     with pytest.raises(InvalidError, match="Secret name"):
         glowplug.Secret.from_name("../token")
+    with pytest.raises(InvalidError, match="list of names"):
+        glowplug.Secret.from_name("token", required_keys="KEY")
+    with pytest.raises(InvalidError, match=r"update\(\) is for secrets the server keeps.*from_name"):
+        glowplug.Secret.from_dict({"A": "1"}).update({"B": "2"})
+
+
+def test_containers_do_not_reach_stored_secrets(monkeypatch):
+    monkeypatch.setattr(context, "_container", object())
+    with pytest.raises(InvalidError, match="containers do not reach"):
+        glowplug.Secret.objects.list()
+    assert glowplug.Secret.lookup("token").name == "token"
 
 
 def test_volumes_of_every_era():

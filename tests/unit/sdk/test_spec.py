@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 import glowplug
-from glowplug.model.errors import InvalidError, NotFoundError, SerializationError
+from glowplug.model.errors import InvalidError, SerializationError
 from glowplug.model.function import FunctionSpec
 from glowplug.sdk.source import find_source, local_files
 from glowplug.sdk.spec import MAX_SERIALIZED_BYTES, app_spec, function_spec
@@ -78,7 +78,7 @@ def test_everything_that_was_declared_is_told():
             {"name": "models", "mount_path": "/v", "read_only": True},
         ],
         "env": {"E": "1"},
-        "secrets": {"A": "app", "B": "function"},
+        "secrets": [{"variables": {"A": "app", "B": "function"}}],
         "tag": "main-function",
         "block_network": True,
         "cpu": None,
@@ -108,14 +108,17 @@ def test_the_apps_own_spec():
     assert all(os.path.isabs(path) for path in spec.environment["sys_path"])
 
 
-def test_missing_secrets_are_reported_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOWPLUG_HOME", str(tmp_path))
-    app = glowplug.App("x")
-    app.function(serialized=True, name="f", secrets=[glowplug.Secret.from_name("absent")])(lambda: 1)
-    client = FakeClient(app)
-    with pytest.raises(NotFoundError, match="the secret 'absent' of f is not stored"), app.run(client=client):
-        pass
-    assert client.specs == []
+def test_of_a_named_secret_only_the_name_travels():
+    app = glowplug.App("x", secrets=[glowplug.Secret.from_dict({"A": "1"})])
+    named = glowplug.Secret.from_name("token", required_keys=["KEY"])
+    after = glowplug.Secret.from_dict({"KEY": "2"})
+    app.function(serialized=True, name="f", secrets=[named, after])(lambda: 1)
+    (spec,) = app_spec(app).functions
+    assert spec["definition"]["secrets"] == [
+        {"variables": {"A": "1"}},
+        {"name": "token", "required_keys": ["KEY"]},
+        {"variables": {"KEY": "2"}},
+    ]
 
 
 # by value

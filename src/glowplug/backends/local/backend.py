@@ -196,7 +196,10 @@ class LocalBackend:
 
         def decided(zygote: Zygote) -> None:
             container.abandon = None
-            if zygote.state == "ready":
+            secrets = self._secrets_for_import(start)
+            if zygote.made_by is not None and zygote.state != "dead" and zygote.reads(secrets):
+                wait_for(zygote.made_by(secrets))
+            elif zygote.state == "ready":
                 self._show_import_output(container, zygote)
                 self._fork(container, zygote, plan)
             elif zygote.state == "unforkable":
@@ -224,6 +227,11 @@ class LocalBackend:
                 container.forked(pidfd)
 
         zygote.fork(container.id, root, container.their_fds(), container.entrances(), forked)
+
+    def _secrets_for_import(self, start: ContainerStart) -> dict[str, str]:
+        """Without those that the container's own variables hide."""
+        hidden = {"CUDA_VISIBLE_DEVICES", *_container_names(), *self._node_environment.container_env}
+        return {name: value for name, value in start.secrets.items() if name not in hidden}
 
     def _zygote_for(
         self, function: FunctionSpec, environment: Environment, source: dict[str, Any]
@@ -280,7 +288,7 @@ class LocalBackend:
         env = {
             **self._node_environment.base(environment),
             **definition.get("env", {}),
-            **definition.get("secrets", {}),
+            **start.secrets,
             **_container_names(),
             **self._gpu_variables(start),
             **_node_variables(start),
@@ -289,7 +297,7 @@ class LocalBackend:
         return {
             "env": {name: value for name, value in env.items() if value is not None},
             "directory": environment.workdir or start.source.get("directory") or "/",
-            "definition": definition,
+            "definition": {name: value for name, value in definition.items() if name != "secrets"},
             "source": start.source,
             "name": start.function.name,
             "app_id": start.function.app_id,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import hmac
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from glowplug.wire.agreed import EVERY_VARIABLE
 from glowplug.wire.stream import FrameStream, Outbox
 
 ZYGOTE_LIMIT = 16
@@ -32,6 +34,10 @@ class Zygote:
         self.reason = ""
         self.import_output = ""
         """What the import printed, until somebody has shown it."""
+        self.read: frozenset[str] = frozenset()
+        """Variables that its import asked for."""
+        self.made_by: Callable[[Mapping[str, str]], Zygote] | None = None
+        """Makes one like it that imports with these variables set as well; None for one that has them."""
         self.process: subprocess.Popen[bytes] | None = None
         self._on_dead = on_dead
         self._unforkable = False
@@ -50,6 +56,10 @@ class Zygote:
             self._waiting.append(callback)
         else:
             callback(self)
+
+    def reads(self, variables: Mapping[str, str]) -> bool:
+        """Whether its import would have seen one of these, had it been set."""
+        return bool(variables) and (EVERY_VARIABLE in self.read or not self.read.isdisjoint(variables))
 
     def forget(self, callback: Callable[[Zygote], None]) -> None:
         """Nobody waits for that any more. An import that only it waited for may never end: it is ended."""
@@ -102,6 +112,7 @@ class Zygote:
         else:
             self.reason = message.get("reason", "")
             self.import_output = message.get("output", "")
+            self.read = frozenset(message.get("read", ()))
             self._unforkable = message["op"] == "unforkable"
             if not self._unforkable:
                 self.state = "ready"
@@ -169,6 +180,7 @@ class ZygotePool:
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._loop = loop
         self._outbox = outbox
+        self._digest_key = os.urandom(16)
         self._zygotes: collections.OrderedDict[tuple[str, ...], Zygote] = collections.OrderedDict()
 
     def plain(self, key: tuple[str, ...], command: Callable[[int], list[str]], env: dict[str, str]) -> Zygote:
@@ -185,13 +197,24 @@ class ZygotePool:
         return zygote
 
     def importing(
-        self, key: tuple[str, ...], plain: Zygote, module: str, source: dict[str, Any], env: dict[str, str]
+        self,
+        key: tuple[str, ...],
+        plain: Zygote,
+        module: str,
+        source: dict[str, Any],
+        env: dict[str, str],
+        secrets: Mapping[str, str] | None = None,
     ) -> Zygote:
-        """The zygote that has imported ``module``, a child of ``plain``."""
+        """The zygote that has imported ``module``, a child of ``plain``. ``secrets``: set for an import that
+        reads them; the zygote is then for containers that have the same ones."""
+        if secrets:
+            key, env = (*key, self._digest_of(secrets)), {**env, **secrets}
         found = self._find(key)
         if found is not None:
             return found
         zygote = self._new(key)
+        if not secrets:
+            zygote.made_by = lambda given: self.importing(key, plain, module, source, env, given)
 
         def ask(parent: Zygote) -> None:
             if parent.state == "ready":
@@ -203,6 +226,10 @@ class ZygotePool:
 
         plain.when_decided(ask)
         return zygote
+
+    def _digest_of(self, secrets: Mapping[str, str]) -> str:
+        """Tells nobody anything without this pool's own key."""
+        return hmac.digest(self._digest_key, repr(sorted(secrets.items())).encode(), "sha256").hex()[:16]
 
     def close(self) -> None:
         for zygote in list(self._zygotes.values()):

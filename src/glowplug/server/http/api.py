@@ -15,7 +15,18 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from glowplug.model import errors
-from glowplug.server.http import apps, containers, explain, functions, metrics, nodes, openapi, plan, status
+from glowplug.server.http import (
+    apps,
+    containers,
+    explain,
+    functions,
+    metrics,
+    nodes,
+    openapi,
+    plan,
+    secrets,
+    status,
+)
 from glowplug.server.http.route import Route
 
 if TYPE_CHECKING:
@@ -29,15 +40,18 @@ ROUTES: tuple[Route, ...] = (
     *containers.ROUTES,
     *explain.ROUTES,
     *plan.ROUTES,
+    *secrets.ROUTES,
     *metrics.ROUTES,
 )
 MAX_BODY_BYTES = 16 << 20
 STATUS_CODES: tuple[tuple[type[errors.Error], int], ...] = (
     (errors.ConflictError, 409),
+    (errors.AlreadyExistsError, 409),
     (errors.RequestSizeError, 413),
     (errors.InvalidError, 400),
     (errors.NotFoundError, 404),
     (errors.OutputExpiredError, 410),
+    (errors.AuthError, 403),
     (errors.PermissionDeniedError, 403),
     (errors.ResourceExhaustedError, 429),
 )

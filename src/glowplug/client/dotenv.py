@@ -24,7 +24,8 @@ def read_dotenv(path: str | os.PathLike[str]) -> dict[str, str]:
         name, separator, value = text.partition("=")
         where = f"{os.fspath(path)}, line {number}:"
         if not separator:
-            raise InvalidError(f"{where} expected NAME=value, found {line!r}.")
+            # Not the line itself: it may hold half a password.
+            raise InvalidError(f"{where} expected NAME=value.")
         check_variable(where, name.strip(), None)
         variables[name.strip()] = _value(value.strip())
     return variables
