@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glowplug.model.schedule import Cron as Cron
     from glowplug.model.schedule import Period as Period
     from glowplug.sdk.app import App as App
+    from glowplug.sdk.file_pattern_matcher import FilePatternMatcher as FilePatternMatcher
     from glowplug.sdk.function import Function as Function
     from glowplug.sdk.function_call import FunctionCall as FunctionCall
     from glowplug.sdk.image import Image as Image
@@ -35,6 +36,7 @@ __all__ = [
     "App",
     "Cron",
     "Error",
+    "FilePatternMatcher",
     "Function",
     "FunctionCall",
     "Image",

@@ -97,6 +97,9 @@ class Sink:
     def on_waiting(self, function: str, text: str | None) -> None:
         pass
 
+    def on_build(self, event: object) -> None:
+        pass
+
 
 class LiveApp:
     """An app of plain functions, started through the client in this process."""

@@ -31,6 +31,8 @@ class Silent:
 
     def on_waiting(self, function: str, text: str | None) -> None: ...
 
+    def on_build(self, event: object) -> None: ...
+
 
 @pytest.fixture
 def settings(server_env, monkeypatch) -> Settings:

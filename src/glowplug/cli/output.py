@@ -13,7 +13,8 @@ import threading
 import time
 from typing import Any, TextIO
 
-from glowplug.client.session import LogLine, Run, RunSummary
+from glowplug.cli.builds import BuildLines
+from glowplug.client.session import BuildEvent, LogLine, Run, RunSummary
 
 REDRAW_S = 0.1
 QUIET_S = 0.5
@@ -32,8 +33,10 @@ class RunOutput:
         self._status = ""
         self._began = time.monotonic()
         self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._builds = BuildLines(self._terminal)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._run: Run | None = None
 
     # what functions print
 
@@ -60,6 +63,14 @@ class RunOutput:
         if not self._terminal and not self._quiet:
             self.say(f"{function} waits: {text}")
 
+    def on_build(self, event: BuildEvent) -> None:
+        if self._quiet:
+            return
+        for text in self._builds.lines(event):
+            self._write(sys.stderr, text)
+        if self._terminal:
+            self._watch_builds()
+
     def say(self, text: str) -> None:
         """One line of ours."""
         self._write(sys.stderr, f"glowplug: {text}")
@@ -81,10 +92,19 @@ class RunOutput:
 
     def watch(self, run: Run) -> None:
         """Keep a status line of ``run`` until ``close``; nothing where stderr is no terminal."""
+        self._run = run
         self._began = time.monotonic()
-        self._stop.clear()
+        self._start_redrawing()
+
+    def _watch_builds(self) -> None:
+        with self._lock:
+            if self._builds.status() and self._thread is None:
+                self._start_redrawing()
+
+    def _start_redrawing(self) -> None:
         if self._terminal and not self._quiet and self._thread is None:
-            self._thread = threading.Thread(target=self._redraw, args=(run,), daemon=True)
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._redraw, daemon=True)
             self._thread.start()
 
     def close(self) -> None:
@@ -95,11 +115,13 @@ class RunOutput:
         with self._lock:
             self._clear()
 
-    def _redraw(self, run: Run) -> None:
+    def _redraw(self) -> None:
         while not self._stop.wait(REDRAW_S):
-            if time.monotonic() - self._began < QUIET_S:
-                continue
-            text = status_text(run, self._waiting)
+            text = self._builds.status()
+            if not text:
+                if self._run is None or time.monotonic() - self._began < QUIET_S:
+                    continue
+                text = status_text(self._run, self._waiting)
             with self._lock:
                 if text != self._status:
                     self._clear()

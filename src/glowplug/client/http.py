@@ -5,12 +5,13 @@ A server's refusal is raised as the error it names, with the server's text.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from glowplug.client.launch import dial_server
 from glowplug.client.settings import Settings, read_settings
@@ -19,6 +20,7 @@ from glowplug.model import errors
 ANSWER_TIMEOUT_S = 60.0
 """Stopping an app takes as long as its containers' exit handlers."""
 OK = 200
+UPLOAD_CHUNK_BYTES = 1 << 20
 
 
 class NoServerError(errors.ConnectionError):
@@ -77,24 +79,126 @@ def stream(path: str, settings: Settings | None = None) -> Iterator[Any]:
     return _lines(connection, response, path)
 
 
-def _lines(connection: UnixConnection, response: http.client.HTTPResponse, path: str) -> Iterator[Any]:
+class LineStream:
+    """JSON lines in answer to a request with a body. ``close`` ends it from any thread: the server sees that
+    nobody waits any more."""
+
+    def __init__(self, method: str, path: str, body: Any, settings: Settings | None = None) -> None:
+        self._method = method
+        self._path = path
+        self._body = body
+        self._settings = settings or read_settings()
+        self._closed = False
+        self._socket: socket.socket | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        connection, response = _ask(
+            self._settings, self._method, self._path, self._body, None, on_connect=self._connected
+        )
+        if response.status != OK:
+            try:
+                _read(response, self._method, self._path)
+            finally:
+                connection.close()
+        return _lines(connection, response, self._path, self._method)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._socket is not None:
+            _shut(self._socket)
+
+    def _connected(self, sock: socket.socket) -> None:
+        self._socket = sock
+        if self._closed:
+            _shut(sock)
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it is over already
+
+
+class UploadedFile:
+    """A file that is read for an upload, telling how far it is. ``stopped``: asked before each piece."""
+
+    def __init__(
+        self, file: BinaryIO, on_bytes: Callable[[int], None], stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._file = file
+        self._on_bytes = on_bytes
+        self._stopped = stopped
+
+    def read(self, size: int = UPLOAD_CHUNK_BYTES) -> bytes:
+        if self._stopped():
+            raise errors.ConnectionError("the upload was ended.")
+        content = self._file.read(size)
+        self._on_bytes(len(content))
+        return content
+
+
+def upload(path: str, content: UploadedFile, size: int, settings: Settings | None = None) -> Any:
+    """PUT ``size`` bytes, streamed. Raises as ``request`` does."""
+    settings = settings or read_settings()
+    headers = {"content-type": "application/octet-stream", "content-length": str(size)}
+    connection, response = _send(settings, "PUT", path, content, headers, ANSWER_TIMEOUT_S)
+    try:
+        return _read(response, "PUT", path)
+    finally:
+        connection.close()
+
+
+def _lines(
+    connection: UnixConnection, response: http.client.HTTPResponse, path: str, method: str = "GET"
+) -> Iterator[Any]:
     try:
         for line in response:
             yield json.loads(line)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise errors.ConnectionError(f"the server broke off GET {path}: {error}") from None
+        raise errors.ConnectionError(f"the server broke off {method} {path}: {error}") from None
     finally:
         connection.close()
 
 
 def _ask(
-    settings: Settings, method: str, path: str, body: Any, timeout_s: float | None
+    settings: Settings,
+    method: str,
+    path: str,
+    body: Any,
+    timeout_s: float | None,
+    on_connect: Callable[[socket.socket], None] | None = None,
+) -> tuple[UnixConnection, http.client.HTTPResponse]:
+    content = None if body is None else json.dumps(body, default=_base64).encode()
+    headers = {} if body is None else {"content-type": "application/json"}
+    return _send(settings, method, path, content, headers, timeout_s, on_connect)
+
+
+def _base64(value: Any) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} in a request")
+
+
+def _send(
+    settings: Settings,
+    method: str,
+    path: str,
+    content: Any,
+    headers: dict[str, str],
+    timeout_s: float | None,
+    on_connect: Callable[[socket.socket], None] | None = None,
 ) -> tuple[UnixConnection, http.client.HTTPResponse]:
     connection = UnixConnection(settings.socket_path, timeout_s)
+    connection.blocksize = UPLOAD_CHUNK_BYTES
     try:
-        content = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"content-type": "application/json"}
-        connection.request(method, path, content, headers)
+        connection.connect()
+        if on_connect is not None:
+            on_connect(connection.sock)
+        try:
+            connection.request(method, path, content, headers)
+        except BrokenPipeError:
+            pass  # refused before all of it was read: the answer says why
         return connection, connection.getresponse()
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()

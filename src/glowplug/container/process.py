@@ -12,7 +12,7 @@ import traceback
 from typing import Any
 
 from glowplug.client import context
-from glowplug.client.session import Client, LogLine, Run
+from glowplug.client.session import BuildEvent, Client, LogLine, Run
 from glowplug.container.frames import FrameSocket
 from glowplug.container.imports import FunctionNotFound, load_function
 from glowplug.container.input_loop import InputLoop
@@ -60,6 +60,9 @@ class _Silent:
         pass
 
     def on_waiting(self, function: str, text: str | None) -> None:
+        pass
+
+    def on_build(self, event: BuildEvent) -> None:
         pass
 
 

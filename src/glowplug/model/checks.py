@@ -43,6 +43,19 @@ def image(value: ImageDefinition | None) -> ImageDefinition | None:
     raise InvalidError(f"image={value!r}: must be an Image, such as Image.debian_slim().pip_install(...).")
 
 
+def mounts(value: Sequence[Any] | None) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidError(f"mounts={value!r}: must be a list, such as [Mount.from_local_dir(...)].")
+    for each in value:
+        if not hasattr(each, "entries"):
+            raise InvalidError(
+                f"mounts=: {type(each).__name__} is not a Mount, as Mount.from_local_dir(...)."
+            )
+    return tuple(value)
+
+
 def schedule(value: Schedule | None) -> Schedule | None:
     if value is None or isinstance(value, Schedule):  # pyright: ignore[reportUnnecessaryIsInstance]
         return value

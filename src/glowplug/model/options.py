@@ -72,8 +72,7 @@ class FunctionOptions(Declared):
     image: ImageDefinition | None = option(
         default=None,
         converter=checks.image,
-        doc="The environment to run in.",
-        not_yet="functions run in the Python environment of the client",
+        doc="The environment to run in; else the Python environment of the client.",
     )
     env: dict[str, str] = option(
         default=None,
@@ -230,9 +229,8 @@ class FunctionOptions(Declared):
     )
     mounts: Any = option(
         default=(),
-        converter=checks.anything,
-        doc="Local files to show in the container.",
-        not_yet="of local files, containers see the directory of the script",
+        converter=checks.mounts,
+        doc="Local files to show in the container, as `Mount.from_local_dir(...)`.",
     )
     interactive: bool = option(
         default=False, converter=checks.flag, doc="A terminal.", not_yet="the function has no terminal"

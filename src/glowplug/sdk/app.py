@@ -118,13 +118,13 @@ class App:
         self.mounted_volumes = checks.volumes(volumes)
         self.tags = dict(tags or {})
         self.running: Running | None = None
-        self.warned_of_images = False
+        self.mounts = checks.mounts(mounts)
         self._functions: dict[str, Function[..., Any, Any]] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._blueprint: dict[str, Any] = dict(blueprint)
         self._unnamed_volumes: dict[int, tuple[VolumeDefinition, str]] = {}
         self._description: str | None = None
-        warn_ignored(self.label, mounts=mounts, include_source=include_source is False)
+        warn_ignored(self.label, include_source=include_source is False)
 
     # declaring
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from glowplug.client.session import LogLine
+from glowplug.client.session import BuildEvent, LogLine
+from glowplug.sdk.build_text import BuildText
 
 _enabled = 0
 
@@ -30,9 +31,15 @@ class QuietSink:
     def on_waiting(self, function: str, text: str | None) -> None:
         """A function's inputs wait, or no longer do (``text`` is None)."""
 
+    def on_build(self, event: BuildEvent) -> None:
+        """How far an image is. What fails is raised."""
+
 
 class PlainSink:
     """Copies what containers write to the same stream here, and the server's words to stderr."""
+
+    def __init__(self) -> None:
+        self._builds = BuildText()
 
     def on_log(self, line: LogLine) -> None:
         """A container wrote a line."""
@@ -48,6 +55,11 @@ class PlainSink:
         """A function's inputs wait, or no longer do (``text`` is None)."""
         if text:
             sys.stderr.write(f"{function} waits: {text}\n")
+
+    def on_build(self, event: BuildEvent) -> None:
+        """How far an image is."""
+        for line in self._builds.lines(event):
+            sys.stderr.write(f"{line}\n")
 
 
 @contextmanager

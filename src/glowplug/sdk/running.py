@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from glowplug.client import context
 from glowplug.client.config import read_config
 from glowplug.client.session import Client, LogSink, Run, RunSummary
-from glowplug.model.errors import InvalidError, NotCarriedOutWarning
+from glowplug.model.errors import InvalidError
 from glowplug.model.gpu_map import parse_gpu_map
-from glowplug.sdk.notices import warn
 from glowplug.sdk.output import QuietSink, choose_sink
 from glowplug.sdk.source import adopt_main
 from glowplug.sdk.spec import app_spec
 
 if TYPE_CHECKING:
     from glowplug.sdk.app import App
+    from glowplug.sdk.function import Function
 
 
 @dataclass
@@ -88,16 +88,17 @@ def start(
             raise InvalidError(f"{app.label} runs already; app.run() cannot be nested.")
         app.running = running = Running(app, None)  # type: ignore[arg-type]  (taken; filled below)
     try:
-        _warn_of_images(app)
         if any(function.module == "__main__" for function in app.registered_functions.values()):
             adopt_main()
         substitutes = {**gpu_map_here(), **defaults.gpu_map, **(gpu_map or {})}
-        spec = app_spec(app, substitutes, detach or defaults.detach)
         client = client or _shared_client()
+        sink = sink or defaults.sink or QuietSink()
+        images = _images_of(app, client, sink)
+        spec = app_spec(app, substitutes, detach or defaults.detach, images)
         if defaults.without_gpu:
             for function in spec.functions:
                 function["gpu"] = []
-        running.run = client.start_app(spec, sink or defaults.sink or QuietSink())
+        running.run = client.start_app(spec, sink)
     except BaseException:
         app.running = None
         raise
@@ -172,21 +173,24 @@ def _shared_client() -> Client:
     return _client
 
 
-def _warn_of_images(app: App) -> None:
-    """Images are not built yet; say so once an app, naming who asked for one."""
-    if app.warned_of_images:
-        return
-    named = [
-        function.name
-        for function in app.registered_functions.values()
-        if function.options.image is not None or function.app.image is not None
-    ]
-    if named:
-        app.warned_of_images = True
-        some = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-        verb = "runs" if len(named) == 1 else "run"
-        where = "in the Python environment of the client"
-        warn(f"image= is not carried out yet: {some} of {app.label} {verb} {where}", NotCarriedOutWarning)
+def _images_of(app: App, client: Client, sink: LogSink) -> dict[str, Any]:
+    """Builds the images of an app that has any; what each function's definition says of its own."""
+    functions = app.registered_functions.values()
+    if app.image is None and not app.mounts and not any(_has_files(each) for each in functions):
+        return {}
+    from glowplug.sdk.image_building import prepare_images  # not for containers, nor for apps without
+
+    return prepare_images(app, sink, client.build_images)
+
+
+def _has_files(function: Function[..., Any, Any]) -> bool:
+    app, options = function.app, function.options
+    return bool(options.image or options.mounts or app.image or app.mounts)
+
+
+def sink_of_process() -> LogSink:
+    """Where what happens before a run goes: to the command line's output, else by ``enable_output()``."""
+    return defaults.sink or choose_sink(None)
 
 
 def gpu_map_here() -> dict[str, str]:

@@ -21,8 +21,14 @@ MAX_SERIALIZED_BYTES = 16 << 20
 """A function sent by value, with everything it closes over."""
 
 
-def app_spec(app: App, gpu_map: dict[str, str] | None = None, detach: bool = False) -> AppSpec:
-    """What to start: every registered function, its code, its environment.
+def app_spec(
+    app: App,
+    gpu_map: dict[str, str] | None = None,
+    detach: bool = False,
+    images: dict[str, Any] | None = None,
+) -> AppSpec:
+    """What to start: every registered function, its code, its environment. ``images``: by function, what
+    ``prepare_images`` returned.
 
     Raises ``InvalidError``, ``SerializationError``.
     """
@@ -31,7 +37,10 @@ def app_spec(app: App, gpu_map: dict[str, str] | None = None, detach: bool = Fal
     substitutes = dict(gpu_map or {})
     return AppSpec(
         name=app.name or source.module,
-        functions=[function_spec(function, substitutes).to_wire() for function in functions],
+        functions=[
+            function_spec(function, substitutes, (images or {}).get(function.name)).to_wire()
+            for function in functions
+        ],
         environment=find_environment(),
         source=source.to_wire(),
         gpu_map=substitutes,
@@ -39,7 +48,11 @@ def app_spec(app: App, gpu_map: dict[str, str] | None = None, detach: bool = Fal
     )
 
 
-def function_spec(function: Function[..., Any, Any], gpu_map: dict[str, str] | None = None) -> FunctionSpec:
+def function_spec(
+    function: Function[..., Any, Any],
+    gpu_map: dict[str, str] | None = None,
+    image: dict[str, Any] | None = None,
+) -> FunctionSpec:
     """What the server must know of one function; ids are its business."""
     options = function.options
     return FunctionSpec(
@@ -61,7 +74,7 @@ def function_spec(function: Function[..., Any, Any], gpu_map: dict[str, str] | N
         max_inputs=1 if options.single_use_containers else options.max_inputs,
         is_generator=function.is_generator,
         restart_generator=options.restart_generator,
-        definition=_definition(function),
+        definition=_definition(function, image),
     )
 
 
@@ -71,7 +84,7 @@ def _main_module(functions: list[Function[..., Any, Any]]) -> str:
     return "__main__" if "__main__" in modules or not modules else modules[0]
 
 
-def _definition(function: Function[..., Any, Any]) -> dict[str, Any]:
+def _definition(function: Function[..., Any, Any], image: dict[str, Any] | None) -> dict[str, Any]:
     options = function.options
     app = function.app
     mounted = {**app.mounted_volumes, **options.mounted_volumes}
@@ -93,6 +106,7 @@ def _definition(function: Function[..., Any, Any]) -> dict[str, Any]:
         "memory": options.memory,
         "ephemeral_disk": options.ephemeral_disk,
         "restrict_modal_access": options.restrict_modal_access,
+        "image": image,
     }
 
 

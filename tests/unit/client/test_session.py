@@ -116,6 +116,9 @@ class Sink:
     def on_waiting(self, function: str, text: str | None) -> None:
         self.lines.append(text or "")
 
+    def on_build(self, event: object) -> None:
+        pass
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:

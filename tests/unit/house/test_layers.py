@@ -19,8 +19,8 @@ PURE_LAYERS = ("core", "model")
 # Whatever computes from its arguments alone. A clock, a draw, an id, a thread or a file is not among them.
 PURE_MODULES = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "difflib", "enum",
-    "fractions", "functools", "hashlib", "heapq", "inspect", "itertools", "json", "math", "msgspec", "operator",
-    "re", "string", "types", "typing", "warnings",  # old spellings of gpu= say that they are old
+    "fractions", "functools", "hashlib", "heapq", "inspect", "itertools", "json", "math", "msgspec",
+    "operator", "re", "string", "types", "typing", "warnings",  # old spellings of gpu= say that they are old
 }  # fmt: skip
 
 CONTAINER_LAYERS = ("model", "wire", "client", "sdk", "container")

@@ -9,8 +9,10 @@ import asyncio
 import inspect
 import pickle
 import threading
+from collections.abc import Sequence
 from typing import Any
 
+from glowplug.client.images import ImageRequest
 from glowplug.client.serializer import pack, pack_exception, unpack
 from glowplug.client.session import AppSpec, Call, LogSink, Run, RunSummary
 from glowplug.model import errors
@@ -73,8 +75,15 @@ class FakeClient:
         self.sinks: list[LogSink] = []
         self.lines: list[Any] = []
         self.refuse: BaseException | None = None
+        self.images: list[ImageRequest] = []
 
     # what a client does
+
+    def build_images(self, requests: Sequence[ImageRequest], sink: Any) -> list[str]:
+        if self.refuse is not None:
+            raise self.refuse
+        self.images += requests
+        return [f"im-{request.spec.digest[:16]}" for request in requests]
 
     def start_app(self, spec: AppSpec, sink: LogSink) -> Run:
         if self.refuse is not None:

@@ -207,28 +207,14 @@ def test_warnings_name_function_and_option_once_at_the_users_line():
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        app.function(serialized=True, keep_warm=1, concurrency_limit=3, memory=1024, i6pn=True)(f)
+        app.function(serialized=True, keep_warm=1, concurrency_limit=3, interactive=True, i6pn=True)(f)
     assert [each.category for each in caught] == [DeprecationError, NotCarriedOutWarning]
     old, ignored = (str(each.message) for each in caught)
     assert old.startswith("@app.function of test_warnings_name_function")
     assert "keep_warm= is now called min_containers=; concurrency_limit= is now called max_containers=" in old
-    assert "memory= is not carried out yet: " in ignored
+    assert "interactive= is not carried out yet: " in ignored
     assert "i6pn= means nothing on owned machines: " in ignored
     assert {each.filename for each in caught} == {__file__}
-
-
-def test_images_are_reported_once_an_app_when_it_runs():
-    image = glowplug.Image.debian_slim()
-    app = glowplug.App("x")
-    for name in ("a", "b", "c", "d"):
-        app.function(serialized=True, image=image, name=name)(lambda: 1)
-    text = "image= is not carried out yet: a, b, c and 1 more of app 'x' run in the Python environment"
-    with pytest.warns(NotCarriedOutWarning, match=text) as warned, app.run(client=FakeClient(app)):
-        pass
-    assert len(warned) == 1
-    assert warned[0].filename == __file__
-    with app.run(client=FakeClient(app)):
-        pass
 
 
 def nested():
@@ -270,7 +256,7 @@ def _yielding():
 def test_names_of_apps():
     with pytest.raises(InvalidError, match="App name 'a b'"):
         glowplug.App("a b")
-    with pytest.warns(NotCarriedOutWarning, match=r"app 'x': mounts= means nothing"):
+    with pytest.raises(InvalidError, match="mounts=: object is not a Mount"):
         glowplug.App("x", mounts=[object()])
 
 

@@ -10,7 +10,6 @@ from glowplug.model.declared import Effect, options_of
 from glowplug.model.errors import DeprecationError, InvalidError, NotCarriedOutWarning
 from glowplug.model.function import RetryPolicy
 from glowplug.model.gpu import GpuRequest
-from glowplug.model.image import ImageDefinition, ImageStep
 from glowplug.model.options import FunctionOptions
 from glowplug.model.retries import Retries
 from glowplug.model.schedule import Period
@@ -80,7 +79,6 @@ OURS = {"gpu_fallback_after", "restart_generator"}
 # A value that asks for something, for each option that does not do what it says.
 ASKING = {
     "ephemeral_disk": 1024,
-    "image": ImageDefinition((ImageStep("debian_slim"),)),
     "enable_memory_snapshot": True,
     "schedule": Period(hours=1),
     "proxy": object(),
@@ -89,7 +87,6 @@ ASKING = {
     "nonpreemptible": True,
     "experimental_options": {"x": 1},
     "allow_concurrent_inputs": 4,
-    "mounts": [object()],
     "interactive": True,
     "rate_limit": object(),
     "allow_cross_region_volumes": True,

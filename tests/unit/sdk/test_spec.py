@@ -81,6 +81,7 @@ def test_everything_that_was_declared_is_told():
         "secrets": [{"variables": {"A": "app", "B": "function"}}],
         "tag": "main-function",
         "block_network": True,
+        "image": None,
         "cpu": None,
         "memory": None,
         "ephemeral_disk": None,

@@ -168,6 +168,9 @@ class _Sink:
     def on_waiting(self, function: str, text: str | None) -> None:
         pass
 
+    def on_build(self, event: Any) -> None:
+        pass
+
 
 @contextmanager
 def _own_home() -> Iterator[Path]:

@@ -3,12 +3,13 @@
 from glowplug.client.session.call import ITEM_CREDIT, Call
 from glowplug.client.session.connected import RECONNECT_LIMIT, Client
 from glowplug.client.session.run import Run
-from glowplug.client.session.values import AppSpec, LogLine, LogSink, Output, RunSummary
+from glowplug.client.session.values import AppSpec, BuildEvent, LogLine, LogSink, Output, RunSummary
 
 __all__ = [
     "ITEM_CREDIT",
     "RECONNECT_LIMIT",
     "AppSpec",
+    "BuildEvent",
     "Call",
     "Client",
     "LogLine",

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.client.connection import Connection, Waiter
 from glowplug.client.session.call import Call, input_messages
@@ -23,6 +23,9 @@ from glowplug.client.session.values import AppSpec, LogLine, LogSink
 from glowplug.model import errors
 from glowplug.wire import messages
 from glowplug.wire.payload import Payload, from_wire
+
+if TYPE_CHECKING:
+    from glowplug.client.images import BuildSink, ImageRequest
 
 RECONNECT_LIMIT = 5
 """Times in a row a run looks for a server again before it gives up."""
@@ -61,6 +64,12 @@ class Client:
         return cls(dial_server) if run is None else run.client
 
     # runs
+
+    def build_images(self, requests: Sequence[ImageRequest], sink: BuildSink) -> list[str]:
+        """Images of an app, before it starts: ``client.images.build_images``."""
+        from glowplug.client.images import build_images  # containers build none
+
+        return build_images(requests, sink)
 
     def start_app(self, spec: AppSpec, sink: LogSink) -> Run:
         """Register an app's functions and open its run. Raises what the server refuses, by class."""

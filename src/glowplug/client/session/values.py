@@ -33,6 +33,23 @@ class LogLine:
     at: float
 
 
+@dataclass(frozen=True)
+class BuildEvent:
+    """How far an image is.
+
+    ``kind``: "upload" (``number`` of ``count`` bytes of local files are sent), "step" (begins, or was built
+    before: ``cached``), "line" (a line of the build), "built", "failed".
+    """
+
+    image: str
+    kind: str
+    number: int = 0
+    count: int = 0
+    text: str = ""
+    cached: bool = False
+    seconds: float = 0.0
+
+
 class LogSink(Protocol):
     """Where a run's lines go. Called from whichever thread reads; must not block."""
 
@@ -41,6 +58,8 @@ class LogSink(Protocol):
     def on_notice(self, level: str, text: str) -> None: ...
 
     def on_waiting(self, function: str, text: str | None) -> None: ...
+
+    def on_build(self, event: BuildEvent) -> None: ...
 
 
 class Output:
