@@ -102,6 +102,8 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
         preload=SDK_PRELOAD,
         alias_directory=ALIAS_DIRECTORY,
         variables={TYPES_VARIABLE: types} if types else {},
+        private=[settings.runtime_directory],
+        processes=_number(settings, "GLOWPLUG_PROCESSES"),
         sandbox_mode=settings.config.get("GLOWPLUG_SANDBOX", "auto"),
     )
 
@@ -124,6 +126,16 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     gc.freeze()
     await server.serve()
     say("ended")
+
+
+def _number(settings: Settings, name: str) -> int | None:
+    """A positive number that was configured. Raises ``InvalidError``."""
+    text = settings.config.get(name)
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise errors.InvalidError(f"{name}={text!r}: must be a whole number from 1")
+    return int(text)
 
 
 def _tell(fd: int, text: bytes) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from glowplug.client.config import read_config
 from glowplug.model import errors
 
-SERVER_CONFIG_VARIABLES = ("GLOWPLUG_GPUS", "GLOWPLUG_BACKEND", "RAY_ADDRESS", "GLOWPLUG_SANDBOX")
+SERVER_CONFIG_VARIABLES = (
+    "GLOWPLUG_GPUS", "GLOWPLUG_BACKEND", "RAY_ADDRESS", "GLOWPLUG_SANDBOX", "GLOWPLUG_PROCESSES",
+)  # fmt: skip
 """What a running server was configured with; a command that wants it otherwise gets another server."""
 
 RUNTIME_PATH_BYTES = 72

@@ -37,7 +37,7 @@ ENTRIES_BOUND = 1000
 """Of a directory that cannot be overlaid; each costs a mount."""
 PLAIN_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class IsolationError(Exception):
@@ -45,23 +45,23 @@ class IsolationError(Exception):
 
 
 def unshare(flags: int) -> None:
-    _check(_libc.unshare(flags), "unshare", hex(flags))
+    _check(libc.unshare(flags), "unshare", hex(flags))
 
 
 def set_namespace(fd: int, flags: int) -> None:
-    _check(_libc.setns(fd, flags), "setns", hex(flags))
+    _check(libc.setns(fd, flags), "setns", hex(flags))
 
 
 def die_with_parent(signal_number: int, parent: int) -> None:
     """``parent`` forked this process; it may have ended before anybody could be told of its end."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+    libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process, which can then end them."""
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def enter_groups(groups: list[int]) -> Callable[[], None]:
@@ -93,16 +93,16 @@ def enter_groups(groups: list[int]) -> Callable[[], None]:
 
 
 def enter_root(plan: dict[str, Any]) -> None:
-    """Take a private root made of ``plan["binds"]`` ([source, path, mode]; mode "ro", "rw", "overlay" or
-    "files": laid over what is there), ``plan["links"]`` ([path, target]), ``plan["devices"]``,
+    """Take a private root made of ``plan["binds"]`` ([source, path, mode]; mode "ro", "rw", "overlay",
+    "files": laid over what is there, or "hidden"), ``plan["links"]`` ([path, target]), ``plan["devices"]``,
     ``plan["private"]`` ([path, octal mode]) and ``plan["directories"]``, made where there is nothing.
 
     Raises ``IsolationError``; the process is unusable as a container then.
     """
     unshare(CLONE_NEWNS | CLONE_NEWIPC)
-    _mount("none", "/", None, MS_REC | MS_PRIVATE)
-    _mount("tmpfs", NEW_ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
-    _mount("tmpfs", LAYERS, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount("tmpfs", NEW_ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    mount("tmpfs", LAYERS, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
     for path, mode in plan["private"]:
         _make_directory(NEW_ROOT + path, mode)
     _make_devices(plan["devices"])
@@ -114,21 +114,21 @@ def enter_root(plan: dict[str, Any]) -> None:
         _make_directory(NEW_ROOT + path, 0o755)
     _make_directory(NEW_ROOT + "/proc", 0o555)
     try:
-        _mount("proc", NEW_ROOT + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        mount("proc", NEW_ROOT + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except IsolationError:
         # Inside Docker and Kubernetes the outer /proc is masked and a new one is refused.
-        _mount("/proc", NEW_ROOT + "/proc", None, MS_BIND | MS_REC)
+        mount("/proc", NEW_ROOT + "/proc", None, MS_BIND | MS_REC)
     _make_directory(NEW_ROOT + "/.old", 0o700)
     number = SYS_PIVOT_ROOT[os.uname().machine]
-    _check(_libc.syscall(number, NEW_ROOT.encode(), (NEW_ROOT + "/.old").encode()), "pivot_root", NEW_ROOT)
+    _check(libc.syscall(number, NEW_ROOT.encode(), (NEW_ROOT + "/.old").encode()), "pivot_root", NEW_ROOT)
     os.chdir("/")
-    _check(_libc.umount2(b"/.old", MNT_DETACH), "umount", "/.old")
+    _check(libc.umount2(b"/.old", MNT_DETACH), "umount", "/.old")
     os.rmdir("/.old")
 
 
 def leave_group_namespace() -> None:
     """Control groups are seen from the container's own down. Kernels without it show only the names."""
-    _libc.unshare(CLONE_NEWCGROUP)
+    libc.unshare(CLONE_NEWCGROUP)
 
 
 def leave_network() -> None:
@@ -142,18 +142,21 @@ def leave_network() -> None:
 
 def drop_privileges() -> None:
     """Give up every capability for good: bounding, ambient, permitted, effective and inheritable sets."""
-    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     capability = 0
-    while _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+    while libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()
-    _check(_libc.capset(header, sets), "capset", "no capabilities")
+    _check(libc.capset(header, sets), "capset", "no capabilities")
 
 
 def _bind(source: str, path: str, mode: str, number: int) -> None:
     target = NEW_ROOT + path
+    if mode == "hidden":
+        _hide(target)
+        return
     if os.path.isdir(source):
         _make_directory(target, 0o755)
         if mode == "files":
@@ -167,7 +170,15 @@ def _bind(source: str, path: str, mode: str, number: int) -> None:
     else:
         _make_directory(os.path.dirname(target), 0o755)
         _make_file(target)
-    _mount(source, target, None, MS_BIND | MS_REC)
+    mount(source, target, None, MS_BIND | MS_REC)
+
+
+def _hide(target: str) -> None:
+    """Cover what an overlay shows of ``target``."""
+    if os.path.isdir(target):
+        mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    elif os.path.exists(target):
+        mount("/dev/null", target, None, MS_BIND)
 
 
 def _overlay(path: str, target: str, number: int, over: str = "") -> bool:
@@ -179,7 +190,7 @@ def _overlay(path: str, target: str, number: int, over: str = "") -> bool:
             _make_directory(f"{layers}/{name}", 0o755)
         lower = f"{_escaped(path)}:{_escaped(over)}" if over else _escaped(path)
         options = f"lowerdir={lower},upperdir={layers}/upper,workdir={layers}/work,userxattr"
-        _mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, options)
+        mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, options)
     except (IsolationError, OSError):
         return False
     return True
@@ -190,10 +201,10 @@ def _bind_entries(source: str, target: str) -> None:
     entry of ``source``, read-only. Above the limit the whole is read-only instead."""
     names = sorted(os.listdir(source))
     if len(names) > ENTRIES_BOUND:
-        _mount(source, target, None, MS_BIND | MS_REC)
+        mount(source, target, None, MS_BIND | MS_REC)
         return
     # It may lie in a directory that is shown read-only.
-    _mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     for name in names:
         path = f"{source}/{name}"
         if os.path.islink(path):
@@ -203,7 +214,7 @@ def _bind_entries(source: str, target: str) -> None:
             _make_directory(f"{target}/{name}", 0o755)
         else:
             _make_file(f"{target}/{name}")
-        _mount(path, f"{target}/{name}", None, MS_BIND | MS_REC)
+        mount(path, f"{target}/{name}", None, MS_BIND | MS_REC)
 
 
 def _lay_entries(source: str, target: str) -> None:
@@ -220,7 +231,7 @@ def _lay_entries(source: str, target: str) -> None:
                 _make_directory(place, 0o755)
             elif not os.path.exists(place):
                 _make_file(place)
-            _mount(path, place, None, MS_BIND | MS_REC)
+            mount(path, place, None, MS_BIND | MS_REC)
 
 
 def _escaped(path: str) -> str:
@@ -238,18 +249,18 @@ def _make_devices(devices: list[str]) -> None:
             _make_file(NEW_ROOT + path)
         else:
             continue
-        _mount(path, NEW_ROOT + path, None, MS_BIND)
+        mount(path, NEW_ROOT + path, None, MS_BIND)
     _make_directory(dev + "/pts", 0o755)
     try:
-        _mount("devpts", dev + "/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+        mount("devpts", dev + "/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
     except IsolationError:
-        _mount("/dev/pts", dev + "/pts", None, MS_BIND | MS_REC)
+        mount("/dev/pts", dev + "/pts", None, MS_BIND | MS_REC)
     os.symlink("pts/ptmx", dev + "/ptmx")
     os.symlink("/proc/self/fd", dev + "/fd")
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         os.symlink(f"/proc/self/fd/{number}", f"{dev}/{name}")
     _make_directory(dev + "/shm", 0o1777)
-    _mount("tmpfs", dev + "/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    mount("tmpfs", dev + "/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
 
 
 def _make_directory(path: str, mode: int) -> None:
@@ -276,8 +287,8 @@ def _make_file(path: str) -> None:
         ) from error
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    result = _libc.mount(
+def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    result = libc.mount(
         source.encode(),
         target.encode(),
         None if kind is None else kind.encode(),

@@ -15,7 +15,7 @@ import struct
 import sys
 from typing import Any
 
-from glowplug.container import isolation
+from glowplug.container import guard, isolation
 from glowplug.container.forkable import import_module_watched, why_not_forkable
 from glowplug.container.frames import FrameSocket
 from glowplug.container.process import run_container
@@ -168,8 +168,10 @@ class _captured_output:
         return self
 
     def text(self) -> str:
+        """What was printed; asked for once."""
         size = os.fstat(self._file).st_size
         raw = os.pread(self._file, IMPORT_OUTPUT_BYTES, max(0, size - IMPORT_OUTPUT_BYTES))
+        os.close(self._file)
         return raw.decode("utf-8", "replace")
 
     def __exit__(self, *_: object) -> None:
@@ -194,9 +196,11 @@ def _run_first_process(
             isolation.enter_root(request["root"])
             entering()
             isolation.leave_group_namespace()
+            guard.cover_proc()
             if request["root"]["block_network"]:
                 isolation.leave_network()
             isolation.drop_privileges()
+            guard.filter_system_calls()
         else:
             entering()
             isolation.become_subreaper()

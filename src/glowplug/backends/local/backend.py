@@ -15,6 +15,7 @@ from glowplug.backends.local import bubblewrap, cgroups, limits, sandbox
 from glowplug.backends.local.cgroups import ContainerGroup, ControlGroups
 from glowplug.backends.local.containers import LocalContainer
 from glowplug.backends.local.environments import Environment, Environments, runtime_directory
+from glowplug.backends.local.hidden import HiddenPaths
 from glowplug.backends.local.inventory import GpuLocks, Inventory, Watch
 from glowplug.backends.local.sandbox import NodeEnvironment, RootPlan, VolumeMount
 from glowplug.backends.local.zygotes import Zygote, ZygotePool
@@ -34,7 +35,8 @@ NODE_REFRESH_S = 5.0
 class LocalBackend:
     """``inventory`` lists nodes and watches cards; ``preload`` and ``alias_directory`` come from the sdk,
     which this layer does not import; ``variables`` are given to every container; ``images`` has the
-    environments of functions that do not run in their client's."""
+    environments of functions that do not run in their client's; ``private`` directories of the server are
+    shown to no container, which has at most ``processes``, by default as many as fit its node."""
 
     def __init__(
         self,
@@ -47,6 +49,8 @@ class LocalBackend:
         alias_directory: str,
         variables: Mapping[str, str],
         sandbox_mode: str = "auto",
+        private: Sequence[Path] = (),
+        processes: int | None = None,
         environ: dict[str, str] | None = None,
         images: ReadyImages | None = None,
     ) -> None:
@@ -58,6 +62,8 @@ class LocalBackend:
         self._locks = locks
         self._watch: Watch | None = None
         self._home = home
+        self._processes = processes
+        self._hidden = HiddenPaths([str(home), *map(str, private)])
         self._volumes = home / "volumes"
         self._outbox = outbox
         self._preload = preload
@@ -100,6 +106,7 @@ class LocalBackend:
         self, functions: Sequence[FunctionSpec], environment: dict[str, Any], source: dict[str, Any]
     ) -> None:
         limits.check_nodes(functions, self._nodes)
+        self._hidden.refresh()
         for function in functions:
             if function.definition.get("block_network") and self.bubblewrap is None:
                 raise errors.InvalidError(
@@ -238,7 +245,7 @@ class LocalBackend:
     ) -> tuple[Zygote, Zygote | None, RootPlan]:
         volumes = [self._mount(volume) for volume in function.definition.get("volumes", ())]
         devices = [] if self._inventory.virtual else sandbox.gpu_device_paths()
-        plan = sandbox.make_root_plan(environment, source, volumes, devices)
+        plan = sandbox.make_root_plan(environment, source, volumes, devices, self._hidden)
         base = self._node_environment.base(environment)
         digest = _digest([environment.executable, environment.search_path, base])
         plain = self._zygotes.plain(("plain", digest, plan.digest), self._command(environment, plan), base)
@@ -326,7 +333,8 @@ class LocalBackend:
         hierarchies, self.groups_refusal = cgroups.find()
         self._groups: ControlGroups | None = None
         cores = sum(node.cpus for node in self._nodes) or float(os.cpu_count() or 1)
-        self._processes = limits.processes_of_a_container(cores, limits.pid_max())
+        if self._processes is None:
+            self._processes = limits.processes_of_a_container(cores, limits.pid_max())
         if hierarchies:
             memory_mib = sum(node.memory_mib for node in self._nodes) or limits.total_memory_mib()
             try:
@@ -340,6 +348,7 @@ class LocalBackend:
         """The control group of a container, or why there cannot be one."""
         if self._groups is None:
             return None, ""
+        assert self._processes is not None
         asked = limits.Limits.of(start.function.definition, self._processes)
         try:
             return self._groups.make(start.container_id, asked), ""

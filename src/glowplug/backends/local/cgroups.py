@@ -44,8 +44,7 @@ class ControlGroups:
     """The groups of one server: ``<base>/glowplug-<name>/<container>`` in each hierarchy."""
 
     def __init__(self, hierarchies: Sequence[Hierarchy], home: Path, cores: float, memory_mib: int) -> None:
-        name = "glowplug-" + hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
-        self._ours = [(each, each.base / name) for each in hierarchies]
+        self._ours = [(each, each.base / name_of(home)) for each in hierarchies]
         self.controllers = frozenset(c for each in hierarchies for c in each.controllers)
         _remove_leftovers(home, [directory for _, directory in self._ours])
         for hierarchy, directory in self._ours:
@@ -146,6 +145,11 @@ class ContainerGroup:
         for path in self._paths:
             _remove(path)
         self._paths = []
+
+
+def name_of(home: Path) -> str:
+    """The group of the server with this home."""
+    return "glowplug-" + hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
 
 
 def find(

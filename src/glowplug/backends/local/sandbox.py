@@ -13,6 +13,7 @@ from typing import Any
 
 from glowplug.backends.local.bubblewrap import Bubblewrap
 from glowplug.backends.local.environments import HOME, Environment, FilesBind
+from glowplug.backends.local.hidden import HiddenPaths
 from glowplug.wire.agreed import LAYERS, NEW_ROOT
 
 SYSTEM_PATHS = (
@@ -60,8 +61,8 @@ class VolumeMount:
 
 @dataclass(frozen=True)
 class RootPlan:
-    """The root of a family of containers. ``binds``: (source, path, "ro" or "overlay"), parents before
-    children."""
+    """The root of a family of containers. ``binds``: (source, path, "ro", "overlay" or "hidden"), parents
+    before children."""
 
     binds: tuple[tuple[str, str, str], ...]
     links: tuple[tuple[str, str], ...]
@@ -96,21 +97,36 @@ class RootPlan:
             arguments += ["--perms", f"{mode:04o}", "--dir", path]
         for path, target in self.links:
             arguments += ["--symlink", target, path]
-        for source, path, _ in self.binds:
-            arguments += ["--ro-bind", source, path]
+        for source, path, mode in self.binds:
+            if mode != "hidden":
+                arguments += ["--ro-bind", source, path]
+            elif os.path.isdir(source):
+                arguments += ["--perms", "0755", "--tmpfs", path]
+            else:
+                arguments += ["--ro-bind", "/dev/null", path]
         arguments += self._files_arguments()
         for number, volume in enumerate(self.volumes):
             option = "--ro-bind" if volume.read_only else "--bind"
             arguments += [option, volume.source, f"{ZYGOTE_VOLUMES}/{number}"]
         for device in self.gpu_devices:
             arguments += ["--dev-bind-try", device, device]
+        for source, path, mode in self.binds:
+            if mode == "hidden" and os.path.isdir(source):
+                # It is the same for every container. What lies in it has its place by now.
+                arguments += ["--remount-ro", path]
         return [*arguments, "--chdir", "/"]
 
     def for_container(self, devices: Sequence[str], block_network: bool = False) -> dict[str, Any]:
         """The plan a fork carries out (``container.isolation.enter_root``)."""
         overlaid = self._overlaid()
-        # In the zygote each path shows its source already.
-        binds = [[path, path, "overlay" if path in overlaid else mode] for _, path, mode in self.binds]
+        modes = {path: "overlay" if path in overlaid else mode for _, path, mode in self.binds}
+        # In the zygote each path shows its source already, and covers come with what they lie in, but for
+        # overlays: those show what is below.
+        binds = [
+            [path, path, mode]
+            for path, mode in modes.items()
+            if mode != "hidden" or modes.get(_ancestor(path, list(modes)) or "") == "overlay"
+        ]
         binds += [[f"{ZYGOTE_FILES}/{n}", each.path, "files"] for n, each in enumerate(self.files)]
         # A volume may lie in another, whichever was named first.
         by_depth = sorted(enumerate(self.volumes), key=lambda each: each[1].path.count("/"))
@@ -161,9 +177,10 @@ def make_root_plan(
     source: dict[str, Any],
     volumes: Sequence[VolumeMount],
     gpu_devices: Sequence[str],
+    hidden: HiddenPaths | None = None,
 ) -> RootPlan:
     """The host paths an interpreter and a script need, and nothing else of the host. ``source`` is that of
-    the app."""
+    the app; ``hidden`` says what of these paths is not shown."""
     links: dict[str, str] = {}
     shown: dict[str, tuple[str, str]] = {}
     """By path: source and mode."""
@@ -180,6 +197,10 @@ def make_root_plan(
         elif source.get("script"):  # beside it is the whole machine
             script = os.path.abspath(source["script"])
             shown[script] = (script, "ro")
+    if hidden is not None:
+        origins = {path: origin for path, (origin, _) in shown.items()}
+        for path in hidden.within(origins, directory if directory in shown else None):
+            shown[path] = (path, "hidden")
     binds: list[tuple[str, str, str]] = []
     for path in sorted(shown, key=lambda each: (each.count("/"), each)):
         origin, mode = shown[path]
@@ -244,6 +265,8 @@ def _is_covered(source: str, path: str, binds: Sequence[tuple[str, str, str]]) -
     if above is None:
         return False
     origin, mode = next((origin, mode) for origin, bound, mode in binds if bound == above)
+    if mode == "hidden":
+        return False
     if origin + path[len(above) :] != source:
         return False
     return mode == "ro" or os.stat(source).st_dev == os.stat(origin).st_dev
