@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from glowplug.assembly.fleet import make_inventory
+from glowplug.assembly.images import make_images
 from glowplug.backends.local.backend import LocalBackend
 from glowplug.backends.local.inventory import GpuLocks
 from glowplug.client.config import TYPES_VARIABLE, read_config
@@ -94,6 +95,8 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     locks = GpuLocks(settings.home)
     inventory = make_inventory(settings, locks)
     types = config.types_text()
+    secrets = SecretStore(settings.home, SecretsKey(os.environ))
+    images = make_images(settings.home, os.environ, secrets.variables_of)
     backend = LocalBackend(
         inventory,
         locks,
@@ -105,6 +108,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
         private=[settings.runtime_directory],
         processes=_number(settings, "GLOWPLUG_PROCESSES"),
         sandbox_mode=settings.config.get("GLOWPLUG_SANDBOX", "auto"),
+        images=images.store,
     )
 
     def warn(text: str) -> None:
@@ -112,8 +116,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
         loop.call_soon_threadsafe(lambda: server.warn(text))
 
     journal = SqliteJournal(settings.home, warn)
-    secrets = SecretStore(settings.home, SecretsKey(os.environ))
-    server = Server(settings, backend, outbox, journal, secrets)
+    server = Server(settings, backend, outbox, journal, secrets, images.store, images.files)
     for told in await loop.run_in_executor(None, secrets.take_over_files):
         server.warn(told)
     server.start()
@@ -124,7 +127,10 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     # What was built so far lives as long as the server; collections need not look at it again.
     gc.collect()
     gc.freeze()
+    swept = loop.run_in_executor(None, images.store.sweep)
     await server.serve()
+    await swept
+    await loop.run_in_executor(None, images.close)
     say("ended")
 
 

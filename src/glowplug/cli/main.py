@@ -16,6 +16,7 @@ COMMANDS = {
     "gpus": ("glowplug.cli.gpus", "Show the GPUs, who holds them, and which hold a model (--fits)."),
     "doctor": ("glowplug.cli.doctor", "Check this machine and say how to mend what is wrong."),
     "app": ("glowplug.cli.app", "List running apps, read their logs, stop them."),
+    "image": ("glowplug.cli.image", "List the images that were built, forget them, look into one."),
     "node": ("glowplug.cli.node", "List and drain nodes."),
     "secret": ("glowplug.cli.secret", "Store secrets for functions, list and delete them."),
     "explain": (

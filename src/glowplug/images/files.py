@@ -36,10 +36,21 @@ class ContentFiles:
         """Take a content in, part by part."""
         return IncomingFile(self.path(digest), digest)
 
-    def sweep(self) -> None:
-        """Remove what was begun and never finished."""
+    def remove_unused(self, since: float) -> int:
+        """Remove what came before ``since`` and is part of no tree; the bytes freed."""
+        freed = 0
+        for path in self.directory.glob("??/*"):
+            found = path.stat()
+            if found.st_nlink == 1 and found.st_mtime <= since and _DIGEST.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+                freed += found.st_blocks * 512
+        return freed
+
+    def sweep(self, before: float) -> None:
+        """Remove what was begun before that time and never finished."""
         for part in self.directory.glob("*/.*"):
-            part.unlink(missing_ok=True)
+            if part.stat().st_mtime < before:
+                part.unlink(missing_ok=True)
 
 
 class IncomingFile:

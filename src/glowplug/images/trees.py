@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from glowplug.images.disk import full_text, is_full, remove_tree
@@ -41,6 +42,7 @@ class Trees:
         """
         found = self.find(digest)
         if found is not None:
+            os.utime(found)  # used
             return found
         check_tree(tree)
         if tree.digest != digest:
@@ -65,27 +67,19 @@ class Trees:
                 remove_tree(making)
         return self.directory / digest
 
-    def size(self, digest: str) -> int:
-        """Bytes of its files."""
-        total = 0
-        for directory, _, names in os.walk(self.directory / digest):
-            total += sum(os.lstat(os.path.join(directory, name)).st_size for name in names)
-        return total
+    def remove_unused(self, since: float, needed: Collection[str]) -> int:
+        """Remove trees that nobody has asked for after ``since``, except ``needed``; the bytes freed."""
+        freed = 0
+        for path in self.directory.glob("*"):
+            if _DIGEST.fullmatch(path.name) and path.name not in needed and path.stat().st_mtime <= since:
+                freed += remove_tree(path)
+        return freed
 
-    def names(self) -> list[str]:
-        """The digests of all there are."""
-        try:
-            return sorted(name for name in os.listdir(self.directory) if _DIGEST.fullmatch(name))
-        except FileNotFoundError:
-            return []
-
-    def remove(self, digest: str) -> int:
-        return remove_tree(self.directory / digest) if _DIGEST.fullmatch(digest) else 0
-
-    def sweep(self) -> None:
-        """Remove what was begun and never finished."""
+    def sweep(self, before: float) -> None:
+        """Remove what was begun before that time and never finished."""
         for part in self.directory.glob(f"{MAKING}*"):
-            remove_tree(part)
+            if part.stat().st_mtime < before:
+                remove_tree(part)
 
     def _fill(self, making: Path, tree: FileTree) -> None:
         for entry in tree.entries:

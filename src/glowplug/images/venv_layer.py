@@ -15,6 +15,8 @@ from glowplug.model import errors
 from glowplug.ports.images import BuildLog
 
 LAST_LINES = 20
+NOISE = "Using Python "
+"""What uv begins with; where the environment lies is nobody's concern."""
 
 
 class LayerBuild:
@@ -46,7 +48,7 @@ class LayerBuild:
             self._secret |= secrets(name)
 
     def say(self, text: str) -> None:
-        if not text.startswith("Using Python "):
+        if not text.startswith(NOISE):
             self._log.line(hide_credentials(text, self._secret.values()))
 
     def variables(self) -> dict[str, str]:
@@ -60,7 +62,7 @@ class LayerBuild:
             python = self._pythons.require(wanted, variables, self.say, self._stopped)
         except errors.ImageBuildError as error:
             raise self.failed(str(error)) from error
-        words = ["venv", "--no-config", "--relocatable", "--no-project", "--python", python.path]
+        words = ["venv", "--quiet", "--no-config", "--relocatable", "--no-project", "--python", python.path]
         command = [uv_path(), *words, str(self._directory)]
         self.run(Command(command, f"uv venv --python {python.version}"), variables)
 
@@ -85,7 +87,8 @@ class LayerBuild:
         try:
             run_command(command.arguments, variables, self.say, self._stopped, command.directory)
         except CommandFailed as error:
-            lines = [hide_credentials(line, self._secret.values()) for line in error.lines]
+            said = [line for line in error.lines if not line.startswith(NOISE)]
+            lines = [hide_credentials(line, self._secret.values()) for line in said]
             why = condense(lines)
             if why == DISK_FULL:
                 why = full_text(Path(variables.get("UV_CACHE_DIR") or self._directory))

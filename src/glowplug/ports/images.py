@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import msgspec
+
+from glowplug.model.files import FileTree
 from glowplug.model.image_spec import ImageSpec
 
 
@@ -92,3 +95,130 @@ class ImageBuilder(Protocol):
     def remove(self, image_id: str) -> int:
         """Forget an environment; returns how many bytes that freed."""
         ...
+
+
+@runtime_checkable
+class LayeredBuilder(Protocol):
+    """What a builder that makes layers can say of them and do with them, beside ``ImageBuilder``."""
+
+    def layers_of(self, spec: ImageSpec) -> list[tuple[str, str]]:
+        """(key, text of the step), from the base up."""
+        ...
+
+    def size(self, spec: ImageSpec) -> int:
+        """Bytes of a built image's files, those it shares with others too."""
+        ...
+
+    def examine(self, spec: ImageSpec) -> dict[str, list[str]]:
+        """Read everything; files that are not what was built, by package."""
+        ...
+
+    def remove_layers(self, keep: Collection[str], spare: Collection[str]) -> int:
+        """Forget layers whose key is not among ``keep``, except in the directories ``spare``; the bytes
+        freed."""
+        ...
+
+    def sweep(self) -> int:
+        """Remove what a killed build has left; the bytes freed."""
+        ...
+
+
+class KnownImage(msgspec.Struct):
+    """An image that was built here."""
+
+    image_id: str
+    name: str
+    builder: str
+    steps: list[str]
+    size_bytes: int
+    built_at: float
+    used_at: float
+    seconds: float
+    in_use: bool = False
+
+
+class ImageLayer(msgspec.Struct):
+    text: str
+    key: str
+    reused: bool
+    """When the image was built, the layer was there already."""
+
+
+class NearImage(msgspec.Struct):
+    """The known image with the longest common beginning, and the first step that differs."""
+
+    image_id: str
+    name: str
+    common_steps: int
+    theirs: str
+    ours: str
+
+
+class ImageStory(msgspec.Struct):
+    """How an image came to be, and whether it is still what was built."""
+
+    image: KnownImage
+    layers: list[ImageLayer]
+    damaged: dict[str, list[str]]
+    """Files that are not what was built, by package; empty when all are."""
+    nearest: NearImage | None
+
+
+class Following(Protocol):
+    """A build that somebody waits for."""
+
+    def leave(self) -> None:
+        """No more; a build that nobody waits for is stopped."""
+        ...
+
+
+class Images(ReadyImages, Protocol):
+    """Every image of this node. Methods may block, except those of ``ReadyImages``."""
+
+    @property
+    def building(self) -> bool: ...
+
+    def request(self, spec: ImageSpec, name: str, tell: Callable[[dict[str, Any]], None]) -> Following:
+        """Have an image built, once however many ask. ``tell`` is called on any thread, with what was said
+        so far first: {"event": "step" | "line" | "built" | "failed", …}; the last two end it."""
+        ...
+
+    def make_trees(self, trees: dict[str, FileTree]) -> None:
+        """Have the files of these trees at hand. Raises ``InvalidError`` when a tree cannot be."""
+        ...
+
+    def known(self, in_use: Collection[str]) -> list[KnownImage]: ...
+
+    def story(self, name: str, in_use: Collection[str]) -> ImageStory:
+        """By id, its beginning, or name. Raises ``NotFoundError``."""
+        ...
+
+    def remove(self, name: str, in_use: Collection[str]) -> int:
+        """Bytes freed. Raises ``NotFoundError``, ``ConflictError`` for one in use."""
+        ...
+
+    def prune(
+        self, unused_s: float, in_use: Collection[str], trees_in_use: Collection[str]
+    ) -> tuple[int, int]:
+        """Forget images and files that nobody has used for so long; (images, bytes)."""
+        ...
+
+
+class IncomingContent(Protocol):
+    """One content on its way. ``finish`` or ``abandon`` ends it. They block."""
+
+    def write(self, part: bytes) -> None: ...
+
+    def finish(self) -> None:
+        """Keep it. Raises ``InvalidError`` when it is not what its digest says."""
+        ...
+
+    def abandon(self) -> None: ...
+
+
+class Contents(Protocol):
+    """Files by SHA-256 of what is in them."""
+
+    def missing(self, digests: Iterable[str]) -> list[str]: ...
+
+    def begin(self, digest: str) -> IncomingContent: ...

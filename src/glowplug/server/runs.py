@@ -7,6 +7,7 @@ import collections
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from glowplug.client.session import LogLine
@@ -29,6 +30,14 @@ WAITING_TICK_S = 1.0
 ENDED_RUNS_KEPT = 20
 ENDED_LOG_LINES_KEPT = 5_000
 """Runs that ended lately, and how many lines of each, for `glowplug app logs`."""
+
+
+@dataclass(frozen=True)
+class ImagesInUse:
+    """Ids of images and digests of trees of files."""
+
+    images: frozenset[str]
+    trees: frozenset[str]
 
 
 class Runs:
@@ -255,6 +264,15 @@ class Runs:
         for usage in (self._ended_usage, *(run.usage for run in self.live.values())):
             total.add(usage)
         return total
+
+    def images_in_use(self) -> ImagesInUse:
+        """What the functions of live runs need to start containers."""
+        definitions = [each.definition for run in self.live.values() for each in run.functions.values()]
+        images = [definition["image"] for definition in definitions if definition.get("image")]
+        return ImagesInUse(
+            frozenset(image.get("image_id", "") for image in images),
+            frozenset(mount["tree"] for image in images for mount in image.get("mounts", ())),
+        )
 
     # what they are told
 

@@ -15,6 +15,7 @@ from glowplug.client.launch import RESTART
 from glowplug.client.settings import Settings, build_id
 from glowplug.model import errors
 from glowplug.ports.backend import NodeBackend
+from glowplug.ports.images import Contents, Images
 from glowplug.ports.journal import Journal, Predecessor
 from glowplug.ports.secrets import Secrets
 from glowplug.server.http.lazy import LazyHttp
@@ -43,6 +44,8 @@ class Server:
         outbox: Outbox,
         journal: Journal,
         secrets: Secrets,
+        images: Images,
+        contents: Contents,
     ) -> None:
         self.settings = settings
         self.started_at = time.time()
@@ -51,6 +54,8 @@ class Server:
         self.outbox = outbox
         self.secrets = secrets
         self.kernel = Kernel(backend, outbox, journal, secrets, self.touch)
+        self.images = images
+        self.contents = contents
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         self._used_at = time.monotonic()
@@ -104,7 +109,7 @@ class Server:
 
     @property
     def busy(self) -> bool:
-        return bool(self.kernel.runs.live)
+        return bool(self.kernel.runs.live) or self.images.building
 
     def _is_useless(self) -> bool:
         if not self.settings.home.exists() or not Path(__file__).exists():
@@ -136,7 +141,9 @@ class Server:
                 self._listener.close()
                 self._listener = None
             return [messages.REFUSED, RESTART, ""], False
-        running = ", ".join(sorted({run.name for run in self.kernel.runs.live.values()}))
+        running = (
+            ", ".join(sorted({run.name for run in self.kernel.runs.live.values()})) or "an image's build"
+        )
         if not same_code:
             error: errors.Error = errors.VersionError(
                 f"the running server (pid {os.getpid()}) is of another build of Glowplug ({self.build_id}, "

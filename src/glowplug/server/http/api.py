@@ -17,9 +17,11 @@ from starlette.routing import Route as StarletteRoute
 from glowplug.model import errors
 from glowplug.server.http import (
     apps,
+    blobs,
     containers,
     explain,
     functions,
+    images,
     metrics,
     nodes,
     openapi,
@@ -38,6 +40,8 @@ ROUTES: tuple[Route, ...] = (
     *apps.ROUTES,
     *functions.ROUTES,
     *containers.ROUTES,
+    *blobs.ROUTES,
+    *images.ROUTES,
     *explain.ROUTES,
     *plan.ROUTES,
     *secrets.ROUTES,

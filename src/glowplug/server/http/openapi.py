@@ -65,6 +65,8 @@ def _operation(route: Route, by_type: dict[Any, Any], failure: Any) -> dict[str,
         operation["parameters"] = parameters
     if route.body is not None:
         operation["requestBody"] = {"content": _json_content(by_type[route.body])}
+    if route.raw_body:
+        operation["requestBody"] = {"content": {route.raw_body: {"schema": {}}}}
     return operation
 
 

@@ -27,6 +27,8 @@ class Route:
     answer: Any
     """The type it answers with as JSON; a string is the media type of something else."""
     body: Any = None
+    raw_body: str = ""
+    """The media type of a body that the handler reads itself."""
     query: dict[str, str] = field(default_factory=dict[str, str])
     """Query parameters and what they mean. All may be left out."""
 

@@ -1,0 +1,47 @@
+"""Images of a local server: which builders there are, and where their things lie under its home."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from glowplug.images.bytecode import BytecodeCompiler
+from glowplug.images.files import ContentFiles
+from glowplug.images.store import ImageStore
+from glowplug.images.trees import Trees
+from glowplug.images.venv import VenvBuilder
+from glowplug.ports.images import ImageBuilder
+
+NO_ROOT = "roots of images cannot be made by this version"
+
+
+@dataclass(frozen=True)
+class ImageParts:
+    store: ImageStore
+    files: ContentFiles
+    compiler: BytecodeCompiler
+
+    def close(self) -> None:
+        """End what still builds."""
+        self.store.close()
+        self.compiler.close()
+
+
+def make_images(
+    home: Path, environ: Mapping[str, str], secrets: Callable[[str], dict[str, str]]
+) -> ImageParts:
+    """``secrets``: the variables of a stored secret by its name."""
+    directory = home / "images"
+    files = ContentFiles(home / "blobs-by-content")
+    trees = Trees(home / "trees", files)
+    compiler = BytecodeCompiler()
+    venv = VenvBuilder(directory / "venv", trees.directory, environ, compiler)
+    root, refusal = _root_builder(home, environ)
+    store = ImageStore(directory, files, trees, venv, root, refusal, secrets)
+    return ImageParts(store, files, compiler)
+
+
+def _root_builder(home: Path, environ: Mapping[str, str]) -> tuple[ImageBuilder | None, str]:
+    """What makes root file systems; or None, and what to install."""
+    return None, NO_ROOT
