@@ -258,6 +258,8 @@ def _hash(path: str) -> tuple[str, os.stat_result]:
             while count := file.readinto(buffer):
                 digest.update(view[:count])
                 size += count
+                if size > before.st_size:  # it may grow for ever
+                    raise _changing(path)
             after = os.fstat(handle)
     except FileNotFoundError:
         raise _changing(path) from None
