@@ -1,0 +1,267 @@
+"""Builds images that need a root file system of their own: a layer a step, each kept under the digest of the
+definition so far.
+
+What is there already is not built again, whoever built it; a step that fails leaves the layers before it.
+The finished image is shown to containers as a plain directory of hard links to its layers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from glowplug.images.oci import debian
+from glowplug.images.oci.bases import Bases
+from glowplug.images.oci.interpreter import ask
+from glowplug.images.oci.room import Room, require_room
+from glowplug.images.oci.step import StepBuild
+from glowplug.images.oci.storage import REPOSITORY, Storage, find_buildah
+from glowplug.model import errors
+from glowplug.model.image_spec import ImageSpec
+from glowplug.ports.images import BuildLog, BuiltImage
+
+NOT_VARIABLES = frozenset({"HOSTNAME", "HOME", "TERM"})
+"""Of an image's configuration; a container has its own."""
+
+
+@dataclass(frozen=True)
+class OciSettings:
+    """What the operator decides."""
+
+    base: str = "auto"
+    """Where debian_slim comes from: "auto", "registry" or "debian"."""
+    debian_mirror: str = debian.MIRROR
+
+
+class OciBuilder:
+    """The port ``ImageBuilder``. ``volatile``: a directory of this user that a restart of the machine
+    empties; ``volume``: where a volume is on this node; ``gpu_files``: (source, path) of what a step with a
+    card needs of its driver."""
+
+    name = "oci"
+
+    def __init__(
+        self,
+        home: Path,
+        volatile: Path,
+        *,
+        settings: OciSettings | None = None,
+        environ: Mapping[str, str] | None = None,
+        volume: Callable[[str], Path] | None = None,
+        gpu_files: Callable[[], Sequence[tuple[str, str]]] = list,
+    ) -> None:
+        self.directory = home / "images" / "oci"
+        self._environ = dict(os.environ) if environ is None else dict(environ)
+        self.storage = Storage(self.directory, volatile / "oci", self._environ)
+        self._settings = settings or OciSettings()
+        self._volume = volume or (lambda name: home / "volumes" / name)
+        self._gpu_files = gpu_files
+
+    # the port
+
+    def find(self, spec: ImageSpec) -> BuiltImage | None:
+        record = self._read_record(image_id_of(spec))
+        if record is None or record["definition"] != spec.digest:
+            return None
+        image = BuiltImage.from_wire(record["image"])
+        executable = Path(image.root + os.path.realpath(image.executable))
+        return image if os.path.lexists(image.root + image.executable) or executable.exists() else None
+
+    def build(
+        self,
+        spec: ImageSpec,
+        trees: Callable[[str], Path],
+        secrets: Callable[[str], dict[str, str]],
+        log: BuildLog,
+        stopped: Callable[[], bool],
+    ) -> BuiltImage:
+        if not spec.steps or spec.steps[0].operation != "base":
+            raise errors.ImageBuildError("an image's definition begins with what it starts from")
+        found = None if spec.forced else self.find(spec)
+        if found is not None:
+            for number, step in enumerate(spec.steps):
+                log.step(number + 1, len(spec.steps), step.text or step.operation, True)
+            return found
+        find_buildah(self._environ)
+        require_room()
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with self.storage.building():
+                self._build_steps(spec, trees, secrets, log, stopped)
+                return self._export(spec)
+        except OSError as error:
+            raise errors.ImageBuildError(
+                f"image {image_id_of(spec)} cannot be kept in {self.directory}: {error.strerror or error}. "
+                "`glowplug image prune` frees room."
+            ) from error
+
+    def remove(self, image_id: str) -> int:
+        """Forget an image, its root and the layers that no other image stands on."""
+        record = self._read_record(image_id)
+        if record is None:
+            return 0
+        before = shutil.disk_usage(self.directory).free
+        self._record_path(image_id).unlink()
+        self._remove_roots()
+        kept = {tag for other in self._records().values() for tag in other["layers"]}
+        tags = set(record["layers"]) - kept
+        here = self.storage.images()
+        names = [f"{REPOSITORY}:{tag}" for tag in sorted(tags) if tag in here]
+        if names:
+            self.storage.answer("rmi", "--force", *names)
+        return max(0, shutil.disk_usage(self.directory).free - before)
+
+    def prune(self) -> int:
+        """Remove layers and roots that no image is made of; returns how many bytes that freed."""
+        if not self.storage.graph.is_dir():
+            return 0
+        before = shutil.disk_usage(self.directory).free
+        self._remove_roots()
+        kept = {tag for record in self._records().values() for tag in record["layers"]}
+        names = [f"{REPOSITORY}:{tag}" for tag in self.storage.images() if tag not in kept]
+        if names:
+            self.storage.answer("rmi", "--force", *names)
+        self.storage.answer("rmi", "--prune")
+        return max(0, shutil.disk_usage(self.directory).free - before)
+
+    def check(self, image_id: str) -> bool:
+        """Whether the root is what was built, entry by entry. Not quick."""
+        record = self._read_record(image_id)
+        if record is None:
+            return False
+        return self._in_room("--check", record["image"]["root"]) == record["summary"]
+
+    # the steps
+
+    def _build_steps(
+        self,
+        spec: ImageSpec,
+        trees: Callable[[str], Path],
+        secrets: Callable[[str], dict[str, str]],
+        log: BuildLog,
+        stopped: Callable[[], bool],
+    ) -> None:
+        tags = [spec.digest_after(number + 1) for number in range(len(spec.steps))]
+        forced = next((number for number, step in enumerate(spec.steps) if step.force), len(tags))
+        here = self.storage.images()
+        # What stands on a layer is of no use without it, so the last one there is counts.
+        ready = max((number + 1 for number in range(forced) if tags[number] in here), default=0)
+        bases = Bases(
+            self.storage, self._environ, self._uv, self._settings.base, self._settings.debian_mirror
+        )
+        for number, step in enumerate(spec.steps):
+            cached = number < ready
+            log.step(number + 1, len(tags), step.text or step.operation, cached)
+            if cached:
+                continue
+            build = StepBuild(
+                self.storage, bases, step, number + 1, len(tags), tags[number],
+                tags[number - 1] if number else "",
+                self._environ, self._uv, self._volume, self._gpu_files,
+            )  # fmt: skip
+            with self.storage.lock(tags[number], stopped):
+                if number < forced and tags[number] in self.storage.images():
+                    continue  # another process was quicker
+                build.run(trees, secrets, log, stopped, fresh=number >= forced)
+
+    def _uv(self) -> str:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+
+    # the finished image
+
+    def _export(self, spec: ImageSpec) -> BuiltImage:
+        image_id = image_id_of(spec)
+        tag = spec.digest
+        stored = self.storage.images()[tag]
+        root = self.directory / "roots" / stored[:24]
+        with self.storage.lock(f"root-{stored[:24]}"):
+            facts = self._image_facts(tag)
+            interpreter = ask(self.storage, f"{REPOSITORY}:{tag}", stored[:24])
+            if root.is_dir():
+                summary = self._in_room("--check", str(root))
+            else:
+                root.parent.mkdir(mode=0o711, exist_ok=True)
+                partial = root.with_name(f".{root.name}-{os.getpid()}")
+                self._in_room("--remove", *(str(old) for old in root.parent.glob(f".{root.name}-*")))
+                layers = [str(layer) for layer in self.storage.layer_directories(stored)]
+                summary = self._in_room(str(partial), *layers)
+                partial.rename(root)
+            image = BuiltImage(
+                image_id=image_id,
+                executable=interpreter.executable,
+                python_version=".".join(map(str, interpreter.version[:2])),
+                prefix=interpreter.prefix,
+                base_prefix=interpreter.base_prefix,
+                sys_path=interpreter.sys_path,
+                root=str(root),
+                variables=facts["variables"],
+                workdir=facts["workdir"] if facts["workdir"] != "/" else "",
+                entrypoint=tuple(facts["entrypoint"]),
+            )
+            tags = [spec.digest_after(number + 1) for number in range(len(spec.steps))]
+            record = {
+                "definition": spec.digest, "image": image.to_wire(), "layers": tags, "summary": summary,
+                "stored": stored,
+            }  # fmt: skip
+            path = self._record_path(image_id)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            temporary = path.with_name(f".{path.name}-{os.getpid()}")
+            temporary.write_text(json.dumps(record))
+            temporary.replace(path)
+        return image
+
+    def _image_facts(self, tag: str) -> dict:
+        answer = self.storage.answer("inspect", "--type", "image", f"{REPOSITORY}:{tag}")
+        config = json.loads(answer)["Docker"]["config"]
+        pairs = (text.partition("=") for text in config.get("Env") or ())
+        return {
+            "variables": {name: value for name, _, value in pairs if name not in NOT_VARIABLES},
+            "workdir": config.get("WorkingDir") or "",
+            "entrypoint": list(config.get("Entrypoint") or ()),
+        }
+
+    def _in_room(self, *arguments: str) -> dict:
+        """Run the export's program where files may belong to anybody."""
+        lines: list[str] = []
+        program = [sys.executable, "-I", str(Path(__file__).with_name("export.py"))]
+        ended = Room(environ={"PATH": os.defpath}).run(lambda _: [*program, *arguments], lines.append)
+        if ended.code != 0:
+            raise errors.ImageBuildError(
+                f"the root of an image could not be written below {self.directory}: {' '.join(lines[-1:])}"
+            )
+        return json.loads(lines[-1]) if lines else {}
+
+    # what is kept of it
+
+    def _record_path(self, image_id: str) -> Path:
+        return self.directory / "images" / f"{image_id}.json"
+
+    def _read_record(self, image_id: str) -> dict | None:
+        try:
+            record = json.loads(self._record_path(image_id).read_text())
+            return record if os.path.isdir(record["image"]["root"]) else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _records(self) -> dict[str, dict]:
+        names = [path.stem for path in (self.directory / "images").glob("im-*.json")]
+        found = {name: self._read_record(name) for name in names}
+        return {name: record for name, record in found.items() if record is not None}
+
+    def _remove_roots(self) -> None:
+        roots = self.directory / "roots"
+        used = {record["image"]["root"] for record in self._records().values()}
+        unused = [str(path) for path in roots.iterdir() if str(path) not in used] if roots.is_dir() else []
+        if unused:
+            self._in_room("--remove", *unused)
+
+
+def image_id_of(spec: ImageSpec) -> str:
+    return f"im-{spec.digest[:16]}"

@@ -1,0 +1,76 @@
+"""What buildah says, read as progress: which line of the step it is at, what the commands print, how it
+failed."""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Iterable, Sequence
+
+from glowplug.ports.images import BuildLog
+
+LAST_LINES = 20
+"""Shown with a failure."""
+HIDDEN_TEXT = "***"
+HIDDEN_LENGTH_MIN = 4
+"""A secret's value shorter than this is no secret, and hiding it would garble every line."""
+_STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP \d+/\d+: (.*)$", re.DOTALL)
+_OWN_TALK = re.compile(
+    r"^(COMMIT( |$)|--> |Successfully tagged |[0-9a-f]{64}$|Getting image source signatures|Writing manifest to"
+    r"|Copying (blob|config) |Storing signatures|subprocess exited with|time=\".*level=(warning|debug))"
+)
+_ERROR = re.compile(r"^Error: (.*)$", re.DOTALL)
+_STATUS = re.compile(r"exit status (\d+)$")
+
+
+class BuildOutput:
+    """Lines of one step go to ``log`` without what buildah tells of itself, and without the values of
+    ``secrets``."""
+
+    def __init__(self, log: BuildLog, commands: Sequence[str], secrets: Iterable[str]) -> None:
+        self._log = log
+        self._commands = list(commands)
+        self._secrets = sorted(
+            {each for each in secrets if len(each) >= HIDDEN_LENGTH_MIN}, key=len, reverse=True
+        )
+        self._run_lines = 0
+        self.command = ""
+        """The line it is at, as the user wrote it."""
+        self.error = ""
+        self.last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+
+    def line(self, text: str) -> None:
+        text = self.hide(text)
+        step = _STEP.match(text)
+        if step is not None:
+            self._enter(step.group(1))
+            return
+        if _OWN_TALK.match(text):
+            return
+        error = _ERROR.match(text)
+        if error is not None:
+            self.error = error.group(1)
+            return
+        self.last.append(text)
+        self._log.line(text)
+
+    def hide(self, text: str) -> str:
+        for value in self._secrets:
+            text = text.replace(value, HIDDEN_TEXT)
+        return text
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the command that failed; none when no command was run."""
+        found = _STATUS.search(self.error)
+        return int(found.group(1)) if found else None
+
+    def _enter(self, instruction: str) -> None:
+        self.command = instruction
+        self.last.clear()
+        if instruction.split(None, 1)[0].upper() == "RUN":
+            # Lines of our own making are told as what they were made for.
+            if self._run_lines < len(self._commands):
+                self.command = self.hide(self._commands[self._run_lines])
+            self._run_lines += 1
+            self._log.line(f"→ {self.command}")

@@ -1,0 +1,236 @@
+"""One step of an image carried out: buildah upon the layer before it, with what the step is shown."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from glowplug.images.oci.bases import BaseLines, Bases
+from glowplug.images.oci.containerfile import RUNTIME, UV, StepLines, step_lines
+from glowplug.images.oci.output import BuildOutput
+from glowplug.images.oci.room import SHOWN_INSIDE, Ended, Shown
+from glowplug.images.oci.storage import REPOSITORY, Storage
+from glowplug.model import errors
+from glowplug.model.image_spec import BuildStep
+from glowplug.ports.images import BuildLog
+
+RUNTIME_PACKAGES = ("glowplug", "cloudpickle")
+CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+"""Where a machine keeps the authorities it trusts."""
+UV_PASSED = (
+    "UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_HTTP_TIMEOUT",
+    "UV_OFFLINE", "UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER", "UV_INSECURE_HOST",
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+class StepBuild:
+    """``number`` of ``count``; becomes the image ``tag`` upon ``parent``."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        bases: Bases,
+        step: BuildStep,
+        number: int,
+        count: int,
+        tag: str,
+        parent: str,
+        environ: Mapping[str, str],
+        uv: Callable[[], str],
+        volume: Callable[[str], Path],
+        gpu_files: Callable[[], Sequence[tuple[str, str]]],
+    ) -> None:
+        self._storage = storage
+        self._bases = bases
+        self._step = step
+        self._where = f"step {number} of {count}, {step.text or step.operation}"
+        self._tag = tag
+        self._parent = parent
+        self._environ = environ
+        self._uv = uv
+        self._volume = volume
+        self._gpu_files = gpu_files
+
+    def run(
+        self,
+        trees: Callable[[str], Path],
+        secrets: Callable[[str], dict[str, str]],
+        log: BuildLog,
+        stopped: Callable[[], bool],
+        fresh: bool,
+    ) -> None:
+        """Build it. ``fresh``: from no cached layer. Raises ``ImageBuildError``."""
+        step = self._step
+        secret = {name: value for each in step.secrets for name, value in secrets(each).items()}
+        secret.update(step.secret_variables)
+        try:
+            base = self._lines(secret, log, stopped)
+        except errors.ImageBuildError as error:
+            raise errors.ImageBuildError(f"{self._where}: {error}") from error
+        output = BuildOutput(log, base.lines.commands, [*secret.values()])
+        ended = self._build(base, secret, trees, output, stopped, fresh)
+        if ended.stopped:
+            raise errors.ImageBuildError(f"{self._where}: the build was stopped")
+        if ended.code != 0:
+            raise errors.ImageBuildError(self._failure(base, output, ended))
+
+    def _lines(self, secret: dict[str, str], log: BuildLog, stopped: Callable[[], bool]) -> BaseLines:
+        if self._step.operation == "base":
+            return self._bases.lines(self._step, secret, log.line, stopped)
+        made = step_lines(self._step, secret)
+        head = f"FROM {REPOSITORY}:{self._parent}"
+        return BaseLines(replace(made, lines=(head, *made.lines)))
+
+    def _build(
+        self,
+        base: BaseLines,
+        secret: dict[str, str],
+        trees: Callable[[str], Path],
+        output: BuildOutput,
+        stopped: Callable[[], bool],
+        fresh: bool,
+    ) -> Ended:
+        lines = base.lines
+        files = {f"shown/{name}": content for name, content in lines.files.items()}
+        files["shown/env"] = self._variables(lines, secret).encode()
+        files["own/Containerfile"] = ("\n".join(lines.lines) + "\n").encode()
+        if self._step.operation == "run_function":
+            files["shown/function"] = self._function()
+        if base.login:
+            files["own/login.json"] = base.login
+        context = str(trees(lines.tree)) if lines.tree else ""
+
+        def arguments(stage: str) -> list[str]:
+            shown = ["--volume", f"{stage}/shown:{SHOWN_INSIDE}"]
+            return ["build", *self._options(base, f"{stage}/own", fresh), *shown, context or f"{stage}/empty"]
+
+        return self._storage.buildah(
+            arguments, output.line, stopped, self._shown(lines), files, self._devices()
+        )
+
+    def _options(self, base: BaseLines, directory: str, fresh: bool) -> list[str]:
+        lines = base.lines
+        options = [
+            "--isolation=chroot", "--network=host", "--format=docker",
+            "--signature-policy", self._storage.policy,
+            # From a chroot whoever may change the root again gets out.
+            "--cap-drop=CAP_SYS_CHROOT", "--force-rm", "--identity-label=false",
+            "--file", f"{directory}/Containerfile", "--tag", f"{REPOSITORY}:{self._tag}",
+            "--pull=never" if self._parent else "--pull=true",
+        ]  # fmt: skip
+        if lines.resumable:
+            options.append("--layers")
+        if fresh or not lines.resumable:
+            options.append("--no-cache")
+        if base.login:
+            options += ["--authfile", f"{directory}/login.json"]
+        for name, value in lines.build_args.items():
+            options += ["--build-arg", f"{name}={value}"]
+        for name, value in lines.environment.items():
+            options += ["--env", f"{name}={value}"]
+        for name, path in base.contexts.items():
+            options += ["--build-context", f"{name}={path}"]
+        for volume in self._step.fields.get("volumes") or ():
+            source = self._volume(volume["name"])
+            source.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = ":ro" if volume.get("read_only") else ""
+            options += ["--volume", f"{source}:{volume['mount_path']}{mode}"]
+        directory_of_module = self._step.source.get("directory")
+        if self._step.operation == "run_function" and directory_of_module and directory_of_module != "/":
+            options += ["--volume", f"{directory_of_module}:{directory_of_module}:ro"]
+        if self._step.gpu:
+            for source, path in self._gpu_files():
+                options += ["--volume", f"{source}:{path}:ro"]
+        return options
+
+    def _shown(self, lines: StepLines) -> list[Shown]:
+        shown = [Shown("certificates.pem", path) for path in CERTIFICATES[:] if os.path.isfile(path)][:1]
+        if UV in lines.tools:
+            cache = self._storage.directory / "uv-cache"
+            cache.mkdir(mode=0o700, exist_ok=True)
+            shown += [Shown("uv", self._uv()), Shown("uv-cache", str(cache), writable=True)]
+        if RUNTIME in lines.tools:
+            shown += [Shown(f"runtime/{name}", _package_directory(name)) for name in RUNTIME_PACKAGES]
+        return shown
+
+    def _variables(self, lines: StepLines, secret: dict[str, str]) -> str:
+        """The file that a step's commands read first."""
+        variables = dict(lines.variables)
+        if UV in lines.tools:
+            variables |= {name: self._environ[name] for name in UV_PASSED if name in self._environ}
+            variables |= {
+                "UV_CACHE_DIR": f"{SHOWN_INSIDE}/uv-cache",
+                "UV_LINK_MODE": "copy",
+                "UV_NO_PROGRESS": "1",
+                "UV_PYTHON_DOWNLOADS": "never",
+                "UV_PROJECT_ENVIRONMENT": "/.uv/.venv",
+                "UV_TOOL_DIR": "/tmp/.glowplug-tools",
+            }
+            if any(os.path.isfile(path) for path in CERTIFICATES):
+                variables["SSL_CERT_FILE"] = f"{SHOWN_INSIDE}/certificates.pem"
+        if RUNTIME in lines.tools:
+            variables["MODAL_IS_REMOTE"] = "1"
+        variables |= {**self._step.variables, **secret}
+        for name in variables:
+            if not _NAME.match(name):
+                raise errors.ImageBuildError(f"{self._where}: {name!r} is no name of a variable")
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+    def _function(self) -> bytes:
+        fields = self._step.fields
+
+        def text(name: str) -> str:
+            return base64.b64encode(fields.get(name) or b"").decode()
+
+        return json.dumps(
+            {
+                "module": fields.get("module", ""),
+                "qualname": fields.get("qualname", ""),
+                "serialized": text("serialized"),
+                "arguments": text("arguments"),
+                "source": dict(self._step.source),
+                "search_path": [f"{SHOWN_INSIDE}/{RUNTIME}/glowplug/sdk/alias"],
+            }
+        ).encode()
+
+    def _devices(self) -> list[str]:
+        if not self._step.gpu:
+            return []
+        return sorted(
+            name for name in os.listdir("/dev") if name.startswith("nvidia") and name != "nvidia-caps"
+        )
+
+    def _failure(self, base: BaseLines, output: BuildOutput, ended: Ended) -> str:
+        last = "\n".join(f"  {line}" for line in output.last if line.strip())
+        if _FULL.search(last) or _FULL.search(output.error):
+            return (
+                f"{self._where}: the disk of {self._storage.directory} is full. `glowplug image prune` frees "
+                "room; the steps before this one are kept."
+            )
+        if output.exit_code is not None:
+            text = f"{self._where}: `{output.command}` failed with exit code {output.exit_code}."
+            return f"{text} Its last lines:\n{last}" if last else f"{text} It printed nothing."
+        reason = output.error or (f"buildah ended with {ended.code}" + (f":\n{last}" if last else ""))
+        if base.host and ("registry" in reason or "docker://" in reason):
+            return (
+                f"{self._where}: its image could not be fetched from {base.host}: {reason}. Is the name "
+                "right, and may this machine read it? Private images need a secret with REGISTRY_USERNAME "
+                "and REGISTRY_PASSWORD."
+            )
+        return f"{self._where}: {reason}"
+
+
+def _package_directory(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise errors.InternalError(f"the package {name} of this installation cannot be found")
+    return os.path.realpath(next(iter(spec.submodule_search_locations)))

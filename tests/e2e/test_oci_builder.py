@@ -1,0 +1,261 @@
+"""Images with a root of their own, built by the real buildah: layers, caches, failures, stops and secrets."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from e2e.oci import Log, OciPlace, oci, run, spec_of, step
+from glowplug.model.errors import ImageBuildError
+from glowplug.model.files import FileTree
+from glowplug.model.image_spec import ImageSpec
+
+__all__ = ["oci"]
+pytestmark = pytest.mark.timeout(600)
+
+
+def read(image, path: str) -> str:
+    return Path(image.root + path).read_text()
+
+
+def test_a_step_is_a_layer_and_is_done_once(oci: OciPlace) -> None:
+    first = run("echo one > /one; date +%s%N > /when")
+    image = oci.build(first, run("cat /one > /two"))
+    assert read(image, "/two") == "one\n"
+    assert image.python_version == "3.11"
+    assert "/usr/lib/python3.11" in image.sys_path
+    log = Log()
+    other = oci.build(first, run("echo other > /two"), log=log)
+    assert log.built == [3]
+    assert read(other, "/when") == read(image, "/when")
+    assert read(image, "/two") == "one\n"
+
+
+def test_an_image_that_is_there_is_found(oci: OciPlace) -> None:
+    spec = spec_of(run("echo found > /found"))
+    assert oci.builder().find(spec) is None
+    image = oci.build(*spec.steps[1:])
+    assert oci.builder().find(spec) == image
+    log = Log()
+    assert oci.build(*spec.steps[1:], log=log) == image
+    assert log.built == []
+    assert oci.builder().check(image.image_id)
+
+
+def test_a_damaged_root_is_noticed_and_made_anew(oci: OciPlace) -> None:
+    spec = spec_of(run("echo whole > /whole"))
+    image = oci.build(*spec.steps[1:])
+    os.unlink(image.root + "/whole")
+    assert not oci.builder().check(image.image_id)
+    oci.builder().remove(image.image_id)
+    assert oci.builder().find(spec) is None
+    assert read(oci.build(*spec.steps[1:]), "/whole") == "whole\n"
+
+
+def test_removing_keeps_what_others_stand_on(oci: OciPlace) -> None:
+    shared = run("echo shared > /shared")
+    kept = oci.build(shared, run("echo kept > /x"))
+    gone = oci.build(shared, run("echo gone > /x"))
+    oci.builder().remove(gone.image_id)
+    assert not os.path.exists(gone.root)
+    log = Log()
+    oci.build(shared, run("echo kept > /x"), run("echo more > /y"), log=log)
+    assert log.built == [4]
+    assert read(kept, "/x") == "kept\n"
+
+
+def test_a_failing_step_says_which_command_and_what_it_said(oci: OciPlace) -> None:
+    good = run("echo before > /before")
+    bad = run("echo quiet", "echo to be seen; sh -c 'exit 7'", text="run_commands('echo quiet', …)")
+    with pytest.raises(ImageBuildError) as caught:
+        oci.build(good, bad)
+    message = str(caught.value)
+    assert "step 3 of 3, run_commands('echo quiet', …)" in message
+    assert "`echo to be seen; sh -c 'exit 7'` failed with exit code 7" in message
+    assert message.endswith("to be seen")
+    assert oci.builder().find(spec_of(good, bad)) is None
+    log = Log()
+    oci.build(good, run("true"), log=log)
+    assert log.built == [3]
+
+
+def test_force_builds_from_there_on(oci: OciPlace) -> None:
+    before, after = run("date +%s%N > /before"), run("date +%s%N > /after")
+    first = oci.build(before, run("date +%s%N > /middle"), after)
+    log = Log()
+    second = oci.build(before, run("date +%s%N > /middle", force=True), after, log=log)
+    assert log.built == [3, 4]
+    assert read(first, "/before") == read(second, "/before")
+    assert read(first, "/middle") != read(second, "/middle")
+    assert read(first, "/after") != read(second, "/after")
+
+
+def test_secrets_and_variables_are_of_their_step_alone(oci: OciPlace) -> None:
+    log = Log()
+    image = oci.build(
+        run(
+            'echo "$PLAIN" > /plain; echo "$NAMED/$UNNAMED" | rev > /seen; echo "it is $NAMED"',
+            variables={"PLAIN": "it's plain"},
+            secrets=("stored",),
+            secret_variables={"UNNAMED": "hush-5678"},
+        ),
+        run('echo "[$PLAIN$NAMED$UNNAMED]" > /later'),
+        log=log,
+        secrets={"stored": {"NAMED": "hush-1234"}},
+    )
+    assert read(image, "/plain") == "it's plain\n"
+    assert read(image, "/seen") == "8765-hsuh/4321-hsuh\n"
+    assert read(image, "/later") == "[]\n"
+    assert "it is ***" in log.lines
+    found = subprocess.run(
+        ["grep", "-rlE", "hush-(1234|5678)", str(oci.home), str(oci.volatile)], capture_output=True, text=True
+    )
+    assert found.stdout == ""
+
+
+def test_python_packages_of_the_image(oci: OciPlace) -> None:
+    image = oci.build(step("python_packages", packages=["six==1.16.0"]), run("python -c 'import six' && pip --version"))
+    assert Path(image.root, "usr/local/lib/python3.11/dist-packages/six.py").exists()
+    with pytest.raises(ImageBuildError, match=r"uv pip install .*no-such-package-of-anybody"):
+        oci.build(step("python_packages", packages=["no-such-package-of-anybody"]))
+
+
+def test_configuration_of_an_image(oci: OciPlace) -> None:
+    image = oci.build(
+        step("env", variables={"A": "it's $HOME", "LINES": "1\n2"}),
+        step("workdir", path="/my app"),
+        step("shell", words=["/bin/bash", "-c"]),
+        run("[[ $A == it* ]] && pwd > /pwd"),
+        step("dockerfile", commands=["ENV B=2 \\", "  C=3", "RUN echo $B$C > /bc"]),
+        step("entrypoint", words=["/entry"]),
+    )
+    assert read(image, "/pwd") == "/my app\n"
+    assert read(image, "/bc") == "23\n"
+    assert image.workdir == "/my app"
+    assert image.entrypoint == ("/entry",)
+    assert image.variables.items() >= {"A": "it's $HOME", "LINES": "1\n2", "B": "2", "C": "3"}.items()
+    assert "HOSTNAME" not in image.variables
+
+
+def test_files_are_copied_by_content(oci: OciPlace, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file.txt").write_text("content")
+    tree = FileTree(()).digest
+    image = oci.build(
+        step("workdir", path="/work"),
+        step("copy", tree=tree, path="files"),
+        run("cat files/sub/file.txt > /copied"),
+        trees=lambda digest: tmp_path,
+    )
+    assert read(image, "/copied") == "content"
+
+
+def test_a_function_as_a_step(oci: OciPlace, tmp_path: Path) -> None:
+    (tmp_path / "builder_module.py").write_text(
+        "import os, pathlib\n"
+        "def download(name, suffix=''):\n"
+        "    print('downloading', name)\n"
+        "    pathlib.Path('/model').write_text(name + suffix + os.environ['TOKEN'][::-1])\n"
+        "    pathlib.Path('/shelf/left').write_text('on the volume')\n"
+    )
+    log = Log()
+    image = oci.build(
+        step(
+            "run_function",
+            module="builder_module",
+            qualname="download",
+            name="download",
+            source="def download…",
+            arguments=pickle.dumps((("bert",), {"suffix": "-large "})),
+            volumes=[{"name": "shelf", "mount_path": "/shelf"}],
+            secret_variables={"TOKEN": "abcdef"},
+            source_of={"directory": str(tmp_path)},
+        ),
+        log=log,
+    )
+    assert read(image, "/model") == "bert-large fedcba"
+    assert "downloading bert" in log.lines
+    assert (oci.home / "volumes/shelf/left").read_text() == "on the volume"
+    assert not Path(image.root + "/shelf/left").exists()
+
+
+def test_a_function_by_value_that_raises(oci: OciPlace) -> None:
+    def fail() -> None:
+        raise RuntimeError("no model today")
+
+    failing = step("run_function", name="fail", source="x", serialized=cloudpickle.dumps(fail))
+    with pytest.raises(ImageBuildError, match=r"`fail\(\)` failed with exit code 1") as caught:
+        oci.build(failing)
+    assert "no model today" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        (step("base", kind="registry", tag="127.0.0.1:1/some/image:1"), "127.0.0.1:1 is not reachable"),
+        (step("base", kind="scratch"), "no Python that runs"),
+        (step("base", kind="dockerfile", text="RUN true\n"), "no FROM line"),
+        (step("base", kind="dockerfile", text="FROM scratch\nRNU x\n"), "RNU"),
+        (step("base", kind="debian_slim", python_version="3.99"), "no Python 3.99 for an image here"),
+    ],
+)
+def test_bases_that_cannot_be(oci: OciPlace, base, expected: str) -> None:
+    with pytest.raises(ImageBuildError, match=expected):
+        oci.build(base=base)
+
+
+def test_a_build_that_is_stopped_leaves_nothing_running(oci: OciPlace) -> None:
+    began: list[str] = []
+    log = Log(on_line=lambda text: began.append(text) if text == "began" else None)
+    marker = "sleep 987654.25"
+    with pytest.raises(ImageBuildError, match="the build was stopped"):
+        oci.build(run(f"echo began; {marker}"), log=log, stopped=lambda: bool(began))
+    assert marker not in subprocess.check_output(["ps", "-eo", "args"], text=True)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from e2e.oci import Log, OciPlace, run
+place = OciPlace(Path(sys.argv[1]), Path(sys.argv[2]))
+place.build(run("echo kept > /kept"), run("echo began; sleep 987653.25"), log=Log(on_line=lambda text: print(text, flush=True)))
+"""
+
+
+def test_a_killed_builder_leaves_a_storage_that_works(oci: OciPlace) -> None:
+    tests = str(Path(__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(oci.home), str(oci.volatile)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])},
+    )
+    assert process.stdout is not None
+    assert any(line == "began\n" for line in process.stdout)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    log = Log()
+    image = oci.build(run("echo kept > /kept"), run("echo went on > /on"), log=log)
+    assert log.built == [3]
+    assert read(image, "/on") == "went on\n"
+    assert oci.builder().storage._records("containers") == []
+    assert "sleep 987653.25" not in subprocess.check_output(["ps", "-eo", "args"], text=True)
+
+
+def test_a_definition_without_a_base(oci: OciPlace) -> None:
+    with pytest.raises(ImageBuildError, match="begins with what it starts from"):
+        oci.builder().build(ImageSpec(), Path, lambda name: {}, Log(), lambda: False)
+
+
+def test_without_buildah(oci: OciPlace, tmp_path: Path) -> None:
+    builder = oci.builder(environ={"PATH": str(tmp_path)})
+    with pytest.raises(ImageBuildError, match="apt-get install buildah"):
+        builder.build(spec_of(run("true # never built")), Path, lambda name: {}, Log(), lambda: False)
