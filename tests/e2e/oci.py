@@ -1,4 +1,4 @@
-"""Images with a root of their own, for tests: one home for all of a session, because its Debian takes long."""
+"""Images with a root of their own, for tests: one home for a whole session, because its Debian takes long."""
 
 from __future__ import annotations
 
@@ -96,16 +96,13 @@ def spec_of(*steps: BuildStep, python: str = "3.11", base: BuildStep | None = No
     return ImageSpec((first, *steps))
 
 
-def step(operation: str, **fields: Any) -> BuildStep:
-    own = {name: fields.pop(name) for name in ("variables", "secrets", "secret_variables", "force", "source_of")
-           if name in fields}  # fmt: skip
-    if "source_of" in own:
-        own["source"] = own.pop("source_of")
-    return BuildStep(operation, fields, fields.pop("text", f"{operation}(…)"), **own)
+def step(operation: str, own: dict[str, Any] | None = None, **fields: Any) -> BuildStep:
+    """``own``: what a step has beside its fields."""
+    return BuildStep(operation, fields, **{"text": f"{operation}(…)", **(own or {})})
 
 
 def run(*commands: str, **options: Any) -> BuildStep:
-    return step("run", commands=list(commands), **options)
+    return step("run", options, commands=list(commands))
 
 
 @pytest.fixture(scope="session")
@@ -116,5 +113,9 @@ def oci(tmp_path_factory: pytest.TempPathFactory) -> OciPlace:
     kept = os.environ.get(KEPT_HOME)
     home = Path(kept) if kept else tmp_path_factory.mktemp("oci-home")
     place = OciPlace(home, tmp_path_factory.mktemp("oci-volatile"))
+    for record in home.glob("images/oci/images/*.json"):
+        record.unlink()
+    bases = {spec_of(python=each).digest for each in ("3.9", "3.11", "3.13")}
+    place.builder().remove_layers(bases, ())
     place.build()
     return place

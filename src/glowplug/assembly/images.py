@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from glowplug.client.settings import read_settings
 from glowplug.images.bytecode import BytecodeCompiler
 from glowplug.images.files import ContentFiles
+from glowplug.images.oci import OciBuilder
+from glowplug.images.oci.builder import OciSettings
 from glowplug.images.store import ImageStore
 from glowplug.images.trees import Trees
 from glowplug.images.venv import VenvBuilder
-from glowplug.ports.images import ImageBuilder
-
-NO_ROOT = "roots of images cannot be made by this version"
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,8 @@ def make_images(
     trees = Trees(home / "trees", files)
     compiler = BytecodeCompiler()
     venv = VenvBuilder(directory / "venv", trees.directory, environ, compiler)
-    root, refusal = _root_builder(home, environ)
-    store = ImageStore(directory, files, trees, venv, root, refusal, secrets)
+    settings = OciSettings(base=environ.get("GLOWPLUG_IMAGE_BASE", "").strip() or "auto")
+    volatile = read_settings(dict(environ)).runtime_directory
+    root = OciBuilder(home, volatile, settings=settings, environ=environ)
+    store = ImageStore(directory, files, trees, venv, root, "", secrets)
     return ImageParts(store, files, compiler)
-
-
-def _root_builder(home: Path, environ: Mapping[str, str]) -> tuple[ImageBuilder | None, str]:
-    """What makes root file systems; or None, and what to install."""
-    return None, NO_ROOT

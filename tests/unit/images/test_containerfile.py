@@ -7,7 +7,8 @@ from glowplug.model.errors import ImageBuildError
 from glowplug.model.image_spec import BuildStep
 
 FIND = (
-    'RUN ["/bin/sh", "-c", ". /.glowplug/env; GLOWPLUG_PYTHON=\\"$(command -v python || command -v python3)\\" '
+    'RUN ["/bin/sh", "-c", ". /.glowplug/env; '
+    'GLOWPLUG_PYTHON=\\"$(command -v python || command -v python3)\\" '
     '|| { echo \\"this image has no Python; start from one that has, or use add_python=\\" >&2; exit 1; }; '
     "export GLOWPLUG_PYTHON; "
 )

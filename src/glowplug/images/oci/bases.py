@@ -12,6 +12,7 @@ from glowplug.images.oci.packages import uv_install
 from glowplug.images.oci.pythons import standalone
 from glowplug.images.oci.registries import Reach, full_name, host_of, login
 from glowplug.images.oci.storage import Storage
+from glowplug.images.uv import uv_path
 from glowplug.model import errors
 from glowplug.model.image_spec import BuildStep
 
@@ -44,7 +45,6 @@ class Bases:
         self,
         storage: Storage,
         environ: Mapping[str, str],
-        uv: Callable[[], str],
         way: str = "auto",
         mirror: str = debian.MIRROR,
     ) -> None:
@@ -54,7 +54,6 @@ class Bases:
             )
         self._storage = storage
         self._environ = environ
-        self._uv = uv
         self._way = way
         self._mirror = mirror
         self._reach = Reach(storage.directory / "reached.json")
@@ -165,7 +164,7 @@ class Bases:
         return BaseLines(lines, {**base.contexts, PYTHON_CONTEXT: python}, base.login, base.host)
 
     def _standalone(self, version: str) -> Path:
-        return standalone(version, self._uv(), self._storage.directory / "pythons", self._environ)
+        return standalone(version, uv_path(), self._storage.directory / "pythons", self._environ)
 
     def _refusal(self, host: str) -> str:
         if any(

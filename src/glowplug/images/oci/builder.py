@@ -11,16 +11,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from glowplug.images.disk import full_text, is_full, read_json, write_json
 from glowplug.images.oci import debian
 from glowplug.images.oci.bases import Bases
 from glowplug.images.oci.interpreter import ask
 from glowplug.images.oci.room import Room, require_room
 from glowplug.images.oci.step import StepBuild
 from glowplug.images.oci.storage import REPOSITORY, Storage, find_buildah
+from glowplug.images.whole import Manifest, changed, take_manifest
 from glowplug.model import errors
 from glowplug.model.image_spec import ImageSpec
 from glowplug.ports.images import BuildLog, BuiltImage
@@ -39,9 +42,11 @@ class OciSettings:
 
 
 class OciBuilder:
-    """The port ``ImageBuilder``. ``volatile``: a directory of this user that a restart of the machine
-    empties; ``volume``: where a volume is on this node; ``gpu_files``: (source, path) of what a step with a
-    card needs of its driver."""
+    """The ports ``ImageBuilder`` and ``LayeredBuilder``.
+
+    ``volatile``: a directory of this user that a restart of the machine empties; ``volume``: where a volume
+    is on this node; ``gpu_files``: (source, path) of what a step with a card needs of its driver.
+    """
 
     name = "oci"
 
@@ -69,8 +74,8 @@ class OciBuilder:
         if record is None or record["definition"] != spec.digest:
             return None
         image = BuiltImage.from_wire(record["image"])
-        executable = Path(image.root + os.path.realpath(image.executable))
-        return image if os.path.lexists(image.root + image.executable) or executable.exists() else None
+        whole = not changed(Path(image.root), Manifest.from_wire(record["manifest"]))
+        return image if whole and os.path.lexists(image.root + image.executable) else None
 
     def build(
         self,
@@ -95,46 +100,58 @@ class OciBuilder:
                 self._build_steps(spec, trees, secrets, log, stopped)
                 return self._export(spec)
         except OSError as error:
-            raise errors.ImageBuildError(
-                f"image {image_id_of(spec)} cannot be kept in {self.directory}: {error.strerror or error}. "
-                "`glowplug image prune` frees room."
-            ) from error
+            if not is_full(error):
+                raise
+            raise errors.ImageBuildError(full_text(self.directory)) from error
 
     def remove(self, image_id: str) -> int:
-        """Forget an image, its root and the layers that no other image stands on."""
-        record = self._read_record(image_id)
-        if record is None:
-            return 0
-        before = shutil.disk_usage(self.directory).free
-        self._record_path(image_id).unlink()
-        self._remove_roots()
-        kept = {tag for other in self._records().values() for tag in other["layers"]}
-        tags = set(record["layers"]) - kept
-        here = self.storage.images()
-        names = [f"{REPOSITORY}:{tag}" for tag in sorted(tags) if tag in here]
-        if names:
-            self.storage.answer("rmi", "--force", *names)
-        return max(0, shutil.disk_usage(self.directory).free - before)
+        """Its name; what it is made of goes when no image needs it (``remove_layers``)."""
+        self._record_path(image_id).unlink(missing_ok=True)
+        return 0
 
-    def prune(self) -> int:
-        """Remove layers and roots that no image is made of; returns how many bytes that freed."""
+    # what the catalogue asks
+
+    def layers_of(self, spec: ImageSpec) -> list[tuple[str, str]]:
+        return [(tag, step.text or step.operation) for tag, step in zip(_tags(spec), spec.steps, strict=True)]
+
+    def size(self, spec: ImageSpec) -> int:
+        record = self._read_record(image_id_of(spec))
+        return record["summary"]["bytes"] if record is not None else 0
+
+    def examine(self, spec: ImageSpec) -> dict[str, list[str]]:
+        """Every name, kind and size of the root against what was built."""
+        record = self._read_record(image_id_of(spec))
+        if record is None:
+            return {"the root file system": ["it is gone"]}
+        found = self._in_room("--check", record["image"]["root"])
+        if found == record["summary"]:
+            return {}
+        built, there = record["summary"]["entries"], found["entries"]
+        return {"the root file system": [f"{there} entries where {built} were built, or other sizes"]}
+
+    def remove_layers(self, keep: Collection[str], spare: Collection[str]) -> int:
         if not self.storage.graph.is_dir():
             return 0
         before = shutil.disk_usage(self.directory).free
-        self._remove_roots()
-        kept = {tag for record in self._records().values() for tag in record["layers"]}
-        names = [f"{REPOSITORY}:{tag}" for tag in self.storage.images() if tag not in kept]
-        if names:
-            self.storage.answer("rmi", "--force", *names)
-        self.storage.answer("rmi", "--prune")
+        self._remove_roots(spare)
+        tags = [tag for tag in self.storage.images() if tag not in keep]
+        if keep:  # the next image of that kind starts from it
+            tags = [tag for tag in tags if not tag.startswith(debian.TAG_PREFIX)]
+        if tags:
+            self.storage.answer("rmi", "--force", *(f"{REPOSITORY}:{tag}" for tag in tags))
+            self.storage.answer("rmi", "--prune")
         return max(0, shutil.disk_usage(self.directory).free - before)
 
-    def check(self, image_id: str) -> bool:
-        """Whether the root is what was built, entry by entry. Not quick."""
-        record = self._read_record(image_id)
-        if record is None:
-            return False
-        return self._in_room("--check", record["image"]["root"]) == record["summary"]
+    def sweep(self) -> int:
+        if not self.storage.graph.is_dir():
+            return 0
+        before = shutil.disk_usage(self.directory).free
+        with self.storage.building() as alone:
+            if alone:
+                partial = [*self.directory.glob("roots/.*-*"), *self.directory.glob(f"{debian.TAG_PREFIX}*")]
+                if partial:
+                    self._in_room("--remove", *map(str, partial))
+        return max(0, shutil.disk_usage(self.directory).free - before)
 
     # the steps
 
@@ -146,14 +163,12 @@ class OciBuilder:
         log: BuildLog,
         stopped: Callable[[], bool],
     ) -> None:
-        tags = [spec.digest_after(number + 1) for number in range(len(spec.steps))]
+        tags = _tags(spec)
         forced = next((number for number, step in enumerate(spec.steps) if step.force), len(tags))
         here = self.storage.images()
         # What stands on a layer is of no use without it, so the last one there is counts.
         ready = max((number + 1 for number in range(forced) if tags[number] in here), default=0)
-        bases = Bases(
-            self.storage, self._environ, self._uv, self._settings.base, self._settings.debian_mirror
-        )
+        bases = Bases(self.storage, self._environ, self._settings.base, self._settings.debian_mirror)
         for number, step in enumerate(spec.steps):
             cached = number < ready
             log.step(number + 1, len(tags), step.text or step.operation, cached)
@@ -162,17 +177,12 @@ class OciBuilder:
             build = StepBuild(
                 self.storage, bases, step, number + 1, len(tags), tags[number],
                 tags[number - 1] if number else "",
-                self._environ, self._uv, self._volume, self._gpu_files,
+                self._environ, self._volume, self._gpu_files,
             )  # fmt: skip
             with self.storage.lock(tags[number], stopped):
                 if number < forced and tags[number] in self.storage.images():
                     continue  # another process was quicker
                 build.run(trees, secrets, log, stopped, fresh=number >= forced)
-
-    def _uv(self) -> str:
-        from uv import find_uv_bin
-
-        return find_uv_bin()
 
     # the finished image
 
@@ -184,14 +194,20 @@ class OciBuilder:
         with self.storage.lock(f"root-{stored[:24]}"):
             facts = self._image_facts(tag)
             interpreter = ask(self.storage, f"{REPOSITORY}:{tag}", stored[:24])
-            if root.is_dir():
-                summary = self._in_room("--check", str(root))
-            else:
+            beside = root.with_name(f"{root.name}.json")
+            summary = read_json(beside)
+            if not root.is_dir() or self._in_room("--check", str(root)) != summary:
                 root.parent.mkdir(mode=0o711, exist_ok=True)
+                if root.is_dir():
+                    # Damaged. Containers that have it keep it under any name.
+                    root.rename(root.with_name(f"{root.name}-damaged-{time.time_ns()}"))
                 partial = root.with_name(f".{root.name}-{os.getpid()}")
-                self._in_room("--remove", *(str(old) for old in root.parent.glob(f".{root.name}-*")))
+                partials = [str(old) for old in root.parent.glob(f".{root.name}-*")]
+                if partials:
+                    self._in_room("--remove", *partials)
                 layers = [str(layer) for layer in self.storage.layer_directories(stored)]
                 summary = self._in_room(str(partial), *layers)
+                write_json(beside, summary)
                 partial.rename(root)
             image = BuiltImage(
                 image_id=image_id,
@@ -205,16 +221,15 @@ class OciBuilder:
                 workdir=facts["workdir"] if facts["workdir"] != "/" else "",
                 entrypoint=tuple(facts["entrypoint"]),
             )
-            tags = [spec.digest_after(number + 1) for number in range(len(spec.steps))]
             record = {
-                "definition": spec.digest, "image": image.to_wire(), "layers": tags, "summary": summary,
-                "stored": stored,
-            }  # fmt: skip
+                "definition": spec.digest,
+                "image": image.to_wire(),
+                "summary": summary,
+                "manifest": take_manifest(root).to_wire(),
+            }
             path = self._record_path(image_id)
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            temporary = path.with_name(f".{path.name}-{os.getpid()}")
-            temporary.write_text(json.dumps(record))
-            temporary.replace(path)
+            write_json(path, record)
         return image
 
     def _image_facts(self, tag: str) -> dict:
@@ -255,12 +270,17 @@ class OciBuilder:
         found = {name: self._read_record(name) for name in names}
         return {name: record for name, record in found.items() if record is not None}
 
-    def _remove_roots(self) -> None:
+    def _remove_roots(self, spare: Collection[str]) -> None:
         roots = self.directory / "roots"
-        used = {record["image"]["root"] for record in self._records().values()}
+        used = {*spare, *(record["image"]["root"] for record in self._records().values())}
+        used |= {f"{path}.json" for path in used}
         unused = [str(path) for path in roots.iterdir() if str(path) not in used] if roots.is_dir() else []
         if unused:
             self._in_room("--remove", *unused)
+
+
+def _tags(spec: ImageSpec) -> list[str]:
+    return [spec.digest_after(number + 1) for number in range(len(spec.steps))]
 
 
 def image_id_of(spec: ImageSpec) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from glowplug.images.commands import BuildStopped
 from glowplug.images.oci.room import Room
 from glowplug.images.oci.storage import REPOSITORY, Storage
 from glowplug.model import errors
@@ -25,6 +26,7 @@ PLAIN_SUITE = "bookworm"
 """Under interpreters that are no package of it."""
 MIRROR = "http://deb.debian.org/debian"
 SECURITY_MIRROR = "http://deb.debian.org/debian-security"
+TAG_PREFIX = "debian-"
 VERSION = 1
 """Goes into a base's name: raised when what is made changes."""
 SEARCH_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
@@ -67,7 +69,7 @@ class DebianBase:
         for path in _operator_certificates():
             certificates.update(path.read_bytes())
         digest = hashlib.sha256(text.encode() + certificates.digest()).hexdigest()
-        return f"debian-{self.suite}-{digest[:16]}"
+        return f"{TAG_PREFIX}{self.suite}-{digest[:16]}"
 
 
 def make(
@@ -85,7 +87,7 @@ def make(
         if base.tag in storage.images():
             return reference
         on_line(f"making a Debian {base.suite} from {base.mirror}, once for this home")
-        with tempfile.TemporaryDirectory(prefix="debian-", dir=storage.directory) as directory:
+        with tempfile.TemporaryDirectory(prefix=TAG_PREFIX, dir=storage.directory) as directory:
             archive = _bootstrap(base, Path(directory), environ, on_line, stopped)
             _import(base, archive, storage, stopped)
     return reference
@@ -136,7 +138,7 @@ def _bootstrap(
 
     ended = Room(environ=variables).run(in_memory, keep, stopped)
     if ended.stopped:
-        raise errors.ImageBuildError("the build was stopped")
+        raise BuildStopped
     if ended.code != 0:
         last = "\n".join(f"  {line}" for line in lines[-12:])
         raise errors.ImageBuildError(

@@ -94,7 +94,7 @@ def link(source: str, place: str) -> None:
 def summary(root: str) -> dict[str, object]:
     """What tells a whole root from a damaged one."""
     digest = hashlib.sha256()
-    count = 0
+    count = total = 0
     for directory, names, files in os.walk(root):
         names.sort()
         for name in sorted([*names, *files]):
@@ -107,7 +107,8 @@ def summary(root: str) -> dict[str, object]:
                 )
             )
             count += 1
-    return {"entries": count, "digest": digest.hexdigest()}
+            total += size
+    return {"entries": count, "bytes": total, "digest": digest.hexdigest()}
 
 
 def main() -> None:
@@ -116,7 +117,7 @@ def main() -> None:
         return
     if sys.argv[1] == "--remove":
         for path in sys.argv[2:]:
-            shutil.rmtree(path)
+            remove(path)
         return
     target, *layers = sys.argv[1:]
     export(target, layers)

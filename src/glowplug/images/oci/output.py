@@ -7,17 +7,16 @@ import collections
 import re
 from collections.abc import Iterable, Sequence
 
+from glowplug.images.uv import hide_credentials
 from glowplug.ports.images import BuildLog
 
 LAST_LINES = 20
 """Shown with a failure."""
-HIDDEN_TEXT = "***"
-HIDDEN_LENGTH_MIN = 4
-"""A secret's value shorter than this is no secret, and hiding it would garble every line."""
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP \d+/\d+: (.*)$", re.DOTALL)
 _OWN_TALK = re.compile(
-    r"^(COMMIT( |$)|--> |Successfully tagged |[0-9a-f]{64}$|Getting image source signatures|Writing manifest to"
-    r"|Copying (blob|config) |Storing signatures|subprocess exited with|time=\".*level=(warning|debug))"
+    r"^(COMMIT( |$)|--> |Successfully tagged |[0-9a-f]{64}$|Getting image source signatures"
+    r"|Writing manifest to|Copying (blob|config) |Storing signatures|subprocess exited with"
+    r"|time=\".*level=(warning|debug))"
 )
 _ERROR = re.compile(r"^Error: (.*)$", re.DOTALL)
 _STATUS = re.compile(r"exit status (\d+)$")
@@ -30,9 +29,7 @@ class BuildOutput:
     def __init__(self, log: BuildLog, commands: Sequence[str], secrets: Iterable[str]) -> None:
         self._log = log
         self._commands = list(commands)
-        self._secrets = sorted(
-            {each for each in secrets if len(each) >= HIDDEN_LENGTH_MIN}, key=len, reverse=True
-        )
+        self._secrets = sorted(set(secrets), key=len, reverse=True)
         self._run_lines = 0
         self.command = ""
         """The line it is at, as the user wrote it."""
@@ -55,9 +52,7 @@ class BuildOutput:
         self._log.line(text)
 
     def hide(self, text: str) -> str:
-        for value in self._secrets:
-            text = text.replace(value, HIDDEN_TEXT)
-        return text
+        return hide_credentials(text, self._secrets)
 
     @property
     def exit_code(self) -> int | None:

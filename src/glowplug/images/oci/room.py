@@ -7,7 +7,6 @@ killed, or wants to stop, the first process of the room dies, and with it everyt
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import select
@@ -94,12 +93,17 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
 
 def require_room() -> None:
     """Raises ``ImageBuildError`` when this user cannot have namespaces of its own here."""
-    problem = _problem()
+    global _works
+    problem = "" if _works else _problem()
     if problem:
         raise errors.ImageBuildError(problem)
+    _works = True
 
 
-@functools.cache
+_works = False
+"""Found once, it is so for good; a refusal may be mended while the server runs."""
+
+
 def _problem() -> str:
     missing = [name for name in ("unshare", "setpriv") if shutil.which(name) is None]
     if missing:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from glowplug.images.commands import BuildStopped
+from glowplug.images.disk import full_text
 from glowplug.images.oci.bases import BaseLines, Bases
 from glowplug.images.oci.containerfile import RUNTIME, UV, StepLines, step_lines
 from glowplug.images.oci.output import BuildOutput
 from glowplug.images.oci.room import SHOWN_INSIDE, Ended, Shown
 from glowplug.images.oci.storage import REPOSITORY, Storage
+from glowplug.images.uv import build_variables, uv_path
 from glowplug.model import errors
 from glowplug.model.image_spec import BuildStep
 from glowplug.ports.images import BuildLog
@@ -24,12 +27,12 @@ from glowplug.ports.images import BuildLog
 RUNTIME_PACKAGES = ("glowplug", "cloudpickle")
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 """Where a machine keeps the authorities it trusts."""
-UV_PASSED = (
-    "UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_HTTP_TIMEOUT",
-    "UV_OFFLINE", "UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER", "UV_INSECURE_HOST",
-)  # fmt: skip
+INDEX_VARIABLES = frozenset(
+    {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"}
+)
+_DIRECTORY = re.compile(r"(?:(?<=[\s,=])|^)(file://)?(/[^\s,]*)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_FULL = re.compile(r"no space left on device|disk quota exceeded|os error 28", re.IGNORECASE)
 
 
 class StepBuild:
@@ -45,7 +48,6 @@ class StepBuild:
         tag: str,
         parent: str,
         environ: Mapping[str, str],
-        uv: Callable[[], str],
         volume: Callable[[str], Path],
         gpu_files: Callable[[], Sequence[tuple[str, str]]],
     ) -> None:
@@ -56,7 +58,6 @@ class StepBuild:
         self._tag = tag
         self._parent = parent
         self._environ = environ
-        self._uv = uv
         self._volume = volume
         self._gpu_files = gpu_files
 
@@ -79,7 +80,7 @@ class StepBuild:
         output = BuildOutput(log, base.lines.commands, [*secret.values()])
         ended = self._build(base, secret, trees, output, stopped, fresh)
         if ended.stopped:
-            raise errors.ImageBuildError(f"{self._where}: the build was stopped")
+            raise BuildStopped
         if ended.code != 0:
             raise errors.ImageBuildError(self._failure(base, output, ended))
 
@@ -157,7 +158,8 @@ class StepBuild:
         if UV in lines.tools:
             cache = self._storage.directory / "uv-cache"
             cache.mkdir(mode=0o700, exist_ok=True)
-            shown += [Shown("uv", self._uv()), Shown("uv-cache", str(cache), writable=True)]
+            shown += [Shown("uv", uv_path()), Shown("uv-cache", str(cache), writable=True)]
+            shown += self._local_indexes()[1]
         if RUNTIME in lines.tools:
             shown += [Shown(f"runtime/{name}", _package_directory(name)) for name in RUNTIME_PACKAGES]
         return shown
@@ -166,7 +168,7 @@ class StepBuild:
         """The file that a step's commands read first."""
         variables = dict(lines.variables)
         if UV in lines.tools:
-            variables |= {name: self._environ[name] for name in UV_PASSED if name in self._environ}
+            variables |= self._local_indexes()[0]
             variables |= {
                 "UV_CACHE_DIR": f"{SHOWN_INSIDE}/uv-cache",
                 "UV_LINK_MODE": "copy",
@@ -184,6 +186,25 @@ class StepBuild:
             if not _NAME.match(name):
                 raise errors.ImageBuildError(f"{self._where}: {name!r} is no name of a variable")
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+    def _local_indexes(self) -> tuple[dict[str, str], list[Shown]]:
+        """uv's settings on this machine. Directories among its indexes are shown to the build, those that are
+        not there left out."""
+        shown: list[Shown] = []
+
+        def inside(found: re.Match[str]) -> str:
+            if not os.path.isdir(found[2]):
+                return ""
+            shown.append(Shown(f"index-{len(shown)}", found[2]))
+            return f"{found[1] or ''}{SHOWN_INSIDE}/{shown[-1].name}"
+
+        given = build_variables(self._environ)
+        variables = {
+            name: _DIRECTORY.sub(inside, value) if name in INDEX_VARIABLES else value
+            for name, value in given.items()
+            if name.startswith("UV_")
+        }
+        return {name: value.strip(" ,") for name, value in variables.items() if value.strip(" ,")}, shown
 
     def _function(self) -> bytes:
         fields = self._step.fields
@@ -212,10 +233,7 @@ class StepBuild:
     def _failure(self, base: BaseLines, output: BuildOutput, ended: Ended) -> str:
         last = "\n".join(f"  {line}" for line in output.last if line.strip())
         if _FULL.search(last) or _FULL.search(output.error):
-            return (
-                f"{self._where}: the disk of {self._storage.directory} is full. `glowplug image prune` frees "
-                "room; the steps before this one are kept."
-            )
+            return f"{self._where}: {full_text(self._storage.directory)}"
         if output.exit_code is not None:
             text = f"{self._where}: `{output.command}` failed with exit code {output.exit_code}."
             return f"{text} Its last lines:\n{last}" if last else f"{text} It printed nothing."

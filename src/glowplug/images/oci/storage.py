@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from glowplug.images.commands import BuildStopped
 from glowplug.images.oci.room import Ended, Room, Shown
 from glowplug.model import errors
 
@@ -195,7 +196,7 @@ class Storage:
 
     @contextmanager
     def lock(self, name: str, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Alone among all processes with this home; ends with ``ImageBuildError`` once ``stopped()``."""
+        """Alone among all processes with this home; ends with ``BuildStopped`` once ``stopped()``."""
         path = self.directory / "locks" / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(path, "w") as file:
@@ -205,23 +206,25 @@ class Storage:
                     break
                 except BlockingIOError:
                     if stopped():
-                        raise errors.ImageBuildError("the build was stopped") from None
+                        raise BuildStopped from None
                     time.sleep(LOCK_POLL_S)
             yield
 
     @contextmanager
-    def building(self) -> Iterator[None]:
-        """While a build runs. Where it is the only one, what a killed one has left is removed first."""
+    def building(self) -> Iterator[bool]:
+        """While a build runs. Where it is the only one, what a killed one has left is removed first; True
+        then."""
         path = self.directory / "locks" / "building"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(path, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._remove_leftovers()
+                alone = True
             except BlockingIOError:
-                pass
+                alone = False
             fcntl.flock(file, fcntl.LOCK_SH)
-            yield
+            yield alone
 
     def _remove_leftovers(self) -> None:
         if self._records("containers"):
