@@ -7,6 +7,7 @@ the kernel asks for: what /proc lets root write goes by the number of the user.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import stat
 import struct
@@ -69,18 +70,37 @@ MISSING = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 42
 where a filter cannot look."""
 
 
-def cover_proc() -> None:
-    """In /proc only processes are left writable, and what is not for everybody is empty."""
+def prepare() -> None:
+    """Work out before the first fork what is the same for all."""
+    covers()
+    if os.uname().machine in ARCHITECTURES:
+        program(os.uname().machine)
+
+
+@functools.cache
+def covers() -> tuple[tuple[str, bool], ...]:
+    """Paths in /proc and whether they are shown, read-only then."""
+    found = []
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal() or entry.is_symlink():
             continue
         mode = entry.stat().st_mode
         if entry.name in NOT_SHOWN or not mode & stat.S_IROTH:
-            mount("/dev/null", entry.path, None, MS_BIND)
+            found.append((entry.path, False))
         elif stat.S_ISDIR(mode) or mode & 0o222:
-            mount(entry.path, entry.path, None, MS_BIND | MS_REC)
-            flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
-            mount("none", entry.path, None, flags)
+            found.append((entry.path, True))
+    return tuple(found)
+
+
+def cover_proc() -> None:
+    """In /proc only processes are left writable, and what is not for everybody is empty."""
+    read_only = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+    for path, is_shown in covers():
+        if is_shown:
+            mount(path, path, None, MS_BIND | MS_REC)
+            mount("none", path, None, read_only)
+        else:
+            mount("/dev/null", path, None, MS_BIND)
 
 
 def filter_system_calls() -> bool:
@@ -101,6 +121,7 @@ def filter_system_calls() -> bool:
     return bool(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0) == 0)
 
 
+@functools.cache
 def program(machine: str) -> bytes:
     """The filter for a machine: instructions of 8 bytes each."""
     calls = SYSCALLS[machine]

@@ -41,6 +41,8 @@ class Zygote:
         self.children: set[int] = set()
         """Those it has forked; whatever else becomes its child was left by a container that was killed."""
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if sandboxed else -1
+        if sandboxed:
+            guard.prepare()
 
     def serve(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
