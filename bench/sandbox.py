@@ -1,4 +1,4 @@
-"""What the sandbox adds to a container: a bare fork, a fork that makes its own root, one in control groups too.
+"""What the sandbox adds to a container: a bare fork, one with its own root, one in control groups.
 
 Each from a process that has imported what containers need, inside the bubblewrap of a zygote, to the first
 line of the forked process.
@@ -26,6 +26,7 @@ from glowplug.container.frames import FrameSocket
 
 DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 FORKING = os.path.join(DIRECTORY, "sandbox_forks.py")
+BOUNDS = {"scratch": "", "memory_files_mib": 0, "processes": 0}
 ALLOWANCE_MS = 15.0
 """What the sandbox may add to a start."""
 
@@ -54,8 +55,10 @@ def forks(isolated: bool, grouped: bool) -> Iterator[Call]:
     env = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
     hierarchies = cgroups.find()[0]
     with tempfile.TemporaryDirectory() as home:
-        groups = cgroups.ControlGroups(hierarchies, Path(home), 2, limits.total_memory_mib()) if grouped else None
-        with subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()]) as zygote:
+        groups = (
+            cgroups.ControlGroups(hierarchies, Path(home), 2, limits.total_memory_mib()) if grouped else None
+        )
+        with subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()]):
             theirs.close()
             stream = FrameSocket(ours)
             assert stream.receive() == "ready"
@@ -66,7 +69,14 @@ def forks(isolated: bool, grouped: bool) -> Iterator[Call]:
                 count += 1
                 group = groups.make(f"c{count}", limits.Limits(processes=1000)) if groups else None
                 entrances = group.entrances() if group else []
-                stream.send({"root": plan.for_container([]) if isolated else None, "groups": len(entrances)}, entrances)
+                stream.send(
+                    {
+                        "root": plan.for_container([]) if isolated else None,
+                        "bounds": BOUNDS,
+                        "groups": len(entrances),
+                    },
+                    entrances,
+                )
                 for fd in entrances:
                     os.close(fd)
                 assert stream.receive() == "here"
@@ -91,7 +101,9 @@ def main() -> None:
     with_groups = (grouped.median_s - bare.median_s) * 1e3
     targets.append(report.Target("with control groups", with_groups / 1e3, ALLOWANCE_MS / 1e3, unit="s"))
     report.finish(
-        report.Report("sandbox", "What the sandbox adds to a fork", [bare, isolated, grouped], grouped, targets)
+        report.Report(
+            "sandbox", "What the sandbox adds to a fork", [bare, isolated, grouped], grouped, targets
+        )
     )
 
 

@@ -36,7 +36,7 @@ def main() -> None:
 def first_process(stream: FrameSocket, request: dict, groups: list[int]) -> None:
     if request["root"] is not None:
         entering = isolation.enter_groups(groups)
-        isolation.enter_root(request["root"])
+        isolation.enter_root(request["root"], request["bounds"])
         entering()
         isolation.leave_group_namespace()
         guard.cover_proc()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+
 import pytest
 
 from e2e.apps import sandboxed
+from e2e.processes import until
+from e2e.users import ordinary_place, ordinary_python, ordinary_user
 from glowplug.backends.local import cgroups
 from glowplug.model import errors
 
@@ -86,3 +91,113 @@ def f():
     )
     assert "PermissionDeniedError: this container has no connection" in restricted.remote("f")
     assert "restrict_modal_access=True" in restricted.remote("f")
+
+
+SMALL_ROOT = """
+def fill(path):
+    with open(path, "wb") as file:
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+"""
+
+
+@sandboxed
+@pytest.mark.parametrize("path", ["/tmp/large", "/root/large", "/var/tmp/large", "large"])
+def test_what_a_container_writes_is_bounded(app, path):
+    small = app(SMALL_ROOT, fill={"definition": {"ephemeral_disk": 16}})
+    with pytest.raises(OSError, match="No space left"):
+        small.remote("fill", path)
+    assert any("ephemeral_disk=" in line.text for line in small.sink.lines)
+
+
+@sandboxed
+def test_a_large_ephemeral_disk_is_on_disk_watched_and_removed(app, start):
+    on_disk = app(
+        """
+import os, signal
+def write(mib):
+    for path in ("/tmp/file", "beside"):
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, mib << 20)
+    if mib > 300:
+        signal.pause()
+    return os.statvfs("/tmp").f_blocks * os.statvfs("/tmp").f_frsize >> 20
+""",
+        write={"definition": {"ephemeral_disk": 600}, "max_containers": 1},
+    )
+    assert on_disk.remote("write", 1) > 600, "it is not in memory"
+    scratch = start.directory / "home" / "scratch"
+    assert len(list(scratch.glob("*/*"))) == 1
+    with pytest.raises(
+        errors.RemoteError, match=r"it wrote 8\d+ MiB, more than its ephemeral_disk=600; raise"
+    ):
+        on_disk.remote("write", 400)
+    on_disk.run.close()
+    until(lambda: not list(scratch.glob("*/*")), "the end of what it wrote")
+
+
+WATCHED = """
+import json, os, signal
+import modal
+
+app = modal.App("watched")
+BOUND = (64, 192)
+
+
+@app.function(memory=BOUND)
+def heap():
+    held = bytearray(512 << 20)
+    signal.pause()
+
+
+@app.function(memory=BOUND)
+def file():
+    with open("/tmp/large", "wb") as large:
+        large.write(bytes(128 << 20))
+        large.write(bytes(128 << 20))
+    signal.pause()
+
+
+@app.function(memory=BOUND)
+def memory_file():
+    fd = os.memfd_create("large")
+    os.posix_fallocate(fd, 0, 512 << 20)
+    import mmap
+    mapped = mmap.mmap(fd, 512 << 20)
+    for at in range(0, 512 << 20, 4096):
+        mapped[at] = 1
+    signal.pause()
+
+
+@app.function()
+def other():
+    return "here"
+
+
+@app.local_entrypoint()
+def main():
+    said = {}
+    for function in (heap, file, memory_file):
+        try:
+            function.remote()
+        except Exception as error:
+            said[function.name] = str(error)
+    said["other"] = other.remote()
+    print(json.dumps(said))
+"""
+
+
+@sandboxed
+def test_memory_is_bounded_for_an_ordinary_user():
+    """Who may use no control groups has containers that are looked at."""
+    with ordinary_place() as place, ordinary_user(place) as how:
+        (place / "scripts" / "watched.py").write_text(WATCHED)
+        command = [ordinary_python(how), "-m", "glowplug.cli.main", "run", "scripts/watched.py"]
+        done = subprocess.run(command, check=False, **how)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said.pop("other") == "here"
+    assert sorted(said) == ["file", "heap", "memory_file"]
+    for text in said.values():
+        assert "ran out of memory and was killed: it used" in text
+        assert "more than its limit of 192 MiB (memory=(64, 192)); raise the limit in memory=" in text

@@ -21,6 +21,7 @@ from glowplug.client.serializer import pack, pack_exception, unpack
 from glowplug.client.session import ITEM_CREDIT
 from glowplug.container.frames import FrameSocket
 from glowplug.container.output import MarkedOutput
+from glowplug.container.space import tell_if_full
 from glowplug.model import errors
 from glowplug.wire import messages
 from glowplug.wire.payload import Payload, from_wire
@@ -206,6 +207,9 @@ class InputLoop:
                 f"{self.name} called sys.exit({error.code!r}); return a value instead"
             )
             return "failure", pack_exception(told.with_traceback(error.__traceback__))
+        except OSError as error:
+            tell_if_full(error)
+            return "failure", pack_exception(error)
         except BaseException as error:
             return "failure", pack_exception(error)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import resource
 import socket
 import stat
 import struct
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from glowplug.wire.agreed import LAYERS, NEW_ROOT
+from glowplug.wire.agreed import LAYERS, NEW_ROOT, SCRATCH
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
@@ -92,17 +93,31 @@ def enter_groups(groups: list[int]) -> Callable[[], None]:
     return wait
 
 
-def enter_root(plan: dict[str, Any]) -> None:
+def bound_processes(limit: int) -> None:
+    """At most so many processes and threads of this user, where there are no control groups. The machine's
+    root is exempt from it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+
+
+def enter_root(plan: dict[str, Any], bounds: dict[str, Any]) -> None:
     """Take a private root made of ``plan["binds"]`` ([source, path, mode]; mode "ro", "rw", "overlay",
     "files": laid over what is there, or "hidden"), ``plan["links"]`` ([path, target]), ``plan["devices"]``,
     ``plan["private"]`` ([path, octal mode]) and ``plan["directories"]``, made where there is nothing.
 
-    Raises ``IsolationError``; the process is unusable as a container then.
+    What is written goes to a directory in the scratch that ``bounds`` names, else to memory, at most as much
+    as they say. Raises ``IsolationError``; the process is unusable as a container then.
     """
     unshare(CLONE_NEWNS | CLONE_NEWIPC)
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    mount("tmpfs", NEW_ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
-    mount("tmpfs", LAYERS, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
+    if bounds["scratch"]:
+        mount(f"{SCRATCH}/{bounds['scratch']}", LAYERS, None, MS_BIND)
+    else:
+        size = f",size={bounds['memory_files_mib']}m" if bounds["memory_files_mib"] else ""
+        mount("tmpfs", LAYERS, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=0700{size}")
+    _make_directory(f"{LAYERS}/root", 0o755)
+    mount(f"{LAYERS}/root", NEW_ROOT, None, MS_BIND)
     for path, mode in plan["private"]:
         _make_directory(NEW_ROOT + path, mode)
     _make_devices(plan["devices"])

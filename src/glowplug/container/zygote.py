@@ -195,7 +195,7 @@ def _run_first_process(
         entering = isolation.enter_groups(groups)
         if zygote.sandboxed:
             os.close(zygote.own_pid_namespace)
-            isolation.enter_root(request["root"])
+            isolation.enter_root(request["root"], request["bounds"])
             entering()
             isolation.leave_group_namespace()
             guard.cover_proc()
@@ -208,6 +208,8 @@ def _run_first_process(
             isolation.become_subreaper()
             signal.signal(signal.SIGTERM, _end_descendants_and_exit)
             isolation.die_with_parent(signal.SIGTERM, zygote_pid)
+        if request["bounds"]["processes"]:
+            isolation.bound_processes(request["bounds"]["processes"])
         os.setsid()
         own_pid = os.getpid()
         container = os.fork()

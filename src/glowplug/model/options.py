@@ -64,7 +64,6 @@ class FunctionOptions(Declared):
         default=None,
         converter=checks.ephemeral_disk,
         doc="MiB that a container may write outside volumes.",
-        not_yet="what a container writes outside volumes is in memory",
     )
 
     # what it runs in

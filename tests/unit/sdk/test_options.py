@@ -78,7 +78,6 @@ OURS = {"gpu_fallback_after", "restart_generator"}
 
 # A value that asks for something, for each option that does not do what it says.
 ASKING = {
-    "ephemeral_disk": 1024,
     "enable_memory_snapshot": True,
     "schedule": Period(hours=1),
     "proxy": object(),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glowplug.backends.local import bubblewrap, cgroups, limits, sandbox
-from glowplug.backends.local.cgroups import ContainerGroup, ControlGroups
+from glowplug.backends.local import bubblewrap, limits, sandbox, usage
+from glowplug.backends.local.bounds import Bounds
 from glowplug.backends.local.containers import LocalContainer
 from glowplug.backends.local.environments import Environment, Environments, runtime_directory
 from glowplug.backends.local.hidden import HiddenPaths
@@ -62,7 +62,6 @@ class LocalBackend:
         self._locks = locks
         self._watch: Watch | None = None
         self._home = home
-        self._processes = processes
         self._hidden = HiddenPaths([str(home), *map(str, private)])
         self._volumes = home / "volumes"
         self._outbox = outbox
@@ -71,6 +70,7 @@ class LocalBackend:
             dict(os.environ) if environ is None else environ, variables
         )
         self._containers: dict[str, LocalContainer] = {}
+        self._bounds = Bounds(home, self._containers.values, processes)
         self._told: set[str] = set()
         self._listener: ContainerListener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,7 +97,7 @@ class LocalBackend:
         self._zygotes = ZygotePool(self._loop, self._outbox)
         nodes = list(self._inventory.nodes())
         self._nodes = nodes
-        self._start_groups()
+        self._bounds.start(self._loop, nodes)
         self._watch = self._inventory.watch(self._on_gpu_failed)
         self._schedule_refresh()
         return nodes
@@ -124,7 +124,7 @@ class LocalBackend:
             return
         assert self._loop is not None
         assert self._listener is not None
-        group, refusal = self._group_for(start)
+        group, refusal = self._bounds.group(start.container_id, start.function)
         container = LocalContainer(
             self._loop, self._outbox, start, self._listener, self._forget, self.bubblewrap is not None, group
         )
@@ -183,8 +183,7 @@ class LocalBackend:
         if self._containers:
             await self._closing.wait()
         self._zygotes.close()
-        if self._groups is not None:
-            self._groups.close()
+        self._bounds.close()
         if self._watch is not None:
             self._watch.stop()
         self._inventory.close()
@@ -233,7 +232,9 @@ class LocalBackend:
             else:
                 container.forked(pidfd)
 
-        zygote.fork(container.id, root, container.their_fds(), container.entrances(), forked)
+        bounds = self._bounds.request(container, plan.scratch)
+        zygote.fork(container.id, root, bounds, container.their_fds(), container.entrances(), forked)
+        self._bounds.watch()
 
     def _secrets_for_import(self, start: ContainerStart) -> dict[str, str]:
         """Without those that the container's own variables hide."""
@@ -245,7 +246,8 @@ class LocalBackend:
     ) -> tuple[Zygote, Zygote | None, RootPlan]:
         volumes = [self._mount(volume) for volume in function.definition.get("volumes", ())]
         devices = [] if self._inventory.virtual else sandbox.gpu_device_paths()
-        plan = sandbox.make_root_plan(environment, source, volumes, devices, self._hidden)
+        scratch = self._bounds.scratch_of(function, source) if self.bubblewrap else ""
+        plan = sandbox.make_root_plan(environment, source, volumes, devices, self._hidden, scratch)
         base = self._node_environment.base(environment)
         digest = _digest([environment.executable, environment.search_path, base])
         plain = self._zygotes.plain(("plain", digest, plan.digest), self._command(environment, plan), base)
@@ -327,34 +329,6 @@ class LocalBackend:
             "GLOWPLUG_GPU_UUIDS": uuids,
         }
 
-    # limits
-
-    def _start_groups(self) -> None:
-        hierarchies, self.groups_refusal = cgroups.find()
-        self._groups: ControlGroups | None = None
-        cores = sum(node.cpus for node in self._nodes) or float(os.cpu_count() or 1)
-        if self._processes is None:
-            self._processes = limits.processes_of_a_container(cores, limits.pid_max())
-        if hierarchies:
-            memory_mib = sum(node.memory_mib for node in self._nodes) or limits.total_memory_mib()
-            try:
-                self._groups = ControlGroups(
-                    hierarchies, self._home, cores, limits.memory_of_all_mib(memory_mib)
-                )
-            except OSError as error:
-                self.groups_refusal = str(error)
-
-    def _group_for(self, start: ContainerStart) -> tuple[ContainerGroup | None, str]:
-        """The control group of a container, or why there cannot be one."""
-        if self._groups is None:
-            return None, ""
-        assert self._processes is not None
-        asked = limits.Limits.of(start.function.definition, self._processes)
-        try:
-            return self._groups.make(start.container_id, asked), ""
-        except OSError as error:
-            return None, f"its limits cannot be set: {error}"
-
     # cards
 
     def _lock_gpus(self, start: ContainerStart) -> str:
@@ -375,9 +349,7 @@ class LocalBackend:
 
     def _forget(self, container: LocalContainer) -> None:
         self._containers.pop(container.id, None)
-        if container.group is not None:
-            assert self._loop is not None
-            self._loop.run_in_executor(None, container.group.remove)
+        self._bounds.ended(container)
         if not container.start.node.virtual:
             for uuid in container.start.allocation.gpu_uuids:
                 self._locks.release(uuid)
@@ -390,7 +362,7 @@ class LocalBackend:
 
     def own_pids(self) -> set[int]:
         """Host pids of containers and what they started, so that they are not taken for strangers."""
-        return _with_descendants({pid for each in self._containers.values() for pid in each.host_pids})
+        return usage.descendants({pid for each in self._containers.values() for pid in each.host_pids})
 
     def _schedule_refresh(self) -> None:
         assert self._loop is not None
@@ -499,23 +471,6 @@ def _link_volume(directory: Path, path: Path) -> None:
             f"the volume {directory.name!r} cannot be placed at {path} without a sandbox: {error}. "
             "`glowplug doctor` says how to get one."
         ) from error
-
-
-def _with_descendants(pids: set[int]) -> set[int]:
-    found = set(pids)
-    waiting = list(pids)
-    while waiting:
-        pid = waiting.pop()
-        try:
-            threads = os.listdir(f"/proc/{pid}/task")
-            children = [
-                int(c) for t in threads for c in Path(f"/proc/{pid}/task/{t}/children").read_text().split()
-            ]
-        except OSError:
-            continue
-        waiting += [child for child in children if child not in found]
-        found.update(children)
-    return found
 
 
 def _digest(value: Any) -> str:

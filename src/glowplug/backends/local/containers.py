@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from glowplug.backends.local.cgroups import ContainerGroup
@@ -53,6 +54,8 @@ class LocalContainer:
         self.abandon: Callable[[], None] | None = None
         """While nothing of it runs: gives up waiting for the process it is to be forked from."""
         self.group = group
+        self.scratch: Path | None = None
+        """Where on disk it writes what is its own."""
         self._failure: tuple[str, bool] | None = None
         self._verdict: ContainerExit | None = None
         """Why it is being killed, where that is known before its end."""
@@ -190,6 +193,10 @@ class LocalContainer:
             self.end_for(self.group.limits.memory_exceeded())
         elif looks:
             self._timers.append(self._loop.call_later(OUT_OF_MEMORY_LOOK_S, self._look_for_a_kill, looks - 1))
+
+    def first_pid(self) -> int:
+        """The pid here of its first process; 0 when there is none."""
+        return _host_pid(self._pidfd) if self._pidfd >= 0 else 0
 
     # what it says
 

@@ -16,6 +16,8 @@ from glowplug.ports.backend import ContainerExit
 SIGKILL = 9
 DEFAULT_CORES = 0.125
 """The weight of a container that asked for no ``cpu=``, when cores are short."""
+IN_MEMORY_MIB = 512
+"""As much of ``ephemeral_disk=`` is held in memory; more is a directory on disk."""
 MIN_PROCESSES = 1024
 PROCESSES_A_CORE = 256
 MAX_PROCESSES = 32768
@@ -33,6 +35,12 @@ class Limits:
     memory_request_mib: int = 0
     memory_limit_mib: int | None = None
     processes: int = MAX_PROCESSES
+    ephemeral_disk_mib: int | None = None
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether what it writes is too much to be held in memory."""
+        return self.ephemeral_disk_mib is not None and self.ephemeral_disk_mib > IN_MEMORY_MIB
 
     @classmethod
     def of(cls, definition: dict[str, Any], processes: int) -> Limits:
@@ -45,6 +53,7 @@ class Limits:
             memory_request_mib=int(request),
             memory_limit_mib=None if limit is None else int(limit),
             processes=processes,
+            ephemeral_disk_mib=definition.get("ephemeral_disk"),
         )
 
     def memory_exceeded(self, used_mib: int | None = None) -> ContainerExit:
@@ -61,6 +70,14 @@ class Limits:
                 "hold, or bound each function with memory=(request, limit)"
             )
         return ContainerExit(signal=SIGKILL, out_of_memory=True, message=why)
+
+    def disk_exceeded(self, written_mib: int) -> ContainerExit:
+        """How a container ended that was killed for what it wrote."""
+        return ContainerExit(
+            signal=SIGKILL,
+            message=f"it wrote {written_mib} MiB, more than its ephemeral_disk={self.ephemeral_disk_mib}; "
+            "raise it or write to a volume",
+        )
 
 
 def processes_of_a_container(cores: float, pid_max: int) -> int:
@@ -94,6 +111,18 @@ def pid_max() -> int:
             return int(file.read())
     except (OSError, ValueError):
         return MAX_PROCESSES
+
+
+def processes_of_user(uid: int) -> int:
+    """Processes and threads that a user has now."""
+    total = 0
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}").st_uid == uid:
+                total += len(os.listdir(f"/proc/{pid}/task"))
+        except OSError:
+            continue
+    return total
 
 
 def total_memory_mib() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from glowplug.backends.local.bubblewrap import Bubblewrap
 from glowplug.backends.local.environments import HOME, Environment, FilesBind
 from glowplug.backends.local.hidden import HiddenPaths
-from glowplug.wire.agreed import LAYERS, NEW_ROOT
+from glowplug.wire.agreed import LAYERS, NEW_ROOT, SCRATCH
 
 SYSTEM_PATHS = (
     "/usr",
@@ -71,12 +71,24 @@ class RootPlan:
     """Laid over what the binds show, in this order."""
     directories: tuple[str, ...] = ()
     """Made where there is nothing else: a working directory."""
+    scratch: str = ""
+    """A directory on disk, in which containers have one each for what they write; else that is in memory."""
     gpu_devices: tuple[str, ...] = ()
     """Every GPU device of the node; a container gets those of its own GPUs."""
 
     @property
     def digest(self) -> str:
-        text = repr((self.binds, self.links, self.volumes, self.gpu_devices, self.files, self.directories))
+        text = repr(
+            (
+                self.scratch,
+                self.binds,
+                self.links,
+                self.volumes,
+                self.gpu_devices,
+                self.files,
+                self.directories,
+            )
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def bubblewrap_arguments(self, bubblewrap: Bubblewrap) -> list[str]:
@@ -108,6 +120,8 @@ class RootPlan:
         for number, volume in enumerate(self.volumes):
             option = "--ro-bind" if volume.read_only else "--bind"
             arguments += [option, volume.source, f"{ZYGOTE_VOLUMES}/{number}"]
+        if self.scratch:
+            arguments += ["--bind", self.scratch, SCRATCH]
         for device in self.gpu_devices:
             arguments += ["--dev-bind-try", device, device]
         for source, path, mode in self.binds:
@@ -178,6 +192,7 @@ def make_root_plan(
     volumes: Sequence[VolumeMount],
     gpu_devices: Sequence[str],
     hidden: HiddenPaths | None = None,
+    scratch: str = "",
 ) -> RootPlan:
     """The host paths an interpreter and a script need, and nothing else of the host. ``source`` is that of
     the app; ``hidden`` says what of these paths is not shown."""
@@ -212,6 +227,7 @@ def make_root_plan(
         tuple(binds),
         tuple(sorted(links.items())),
         tuple(volumes),
+        scratch=scratch,
         gpu_devices=tuple(gpu_devices),
         files=environment.files,
         directories=tuple(filter(None, [environment.workdir])),

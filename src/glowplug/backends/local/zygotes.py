@@ -72,15 +72,22 @@ class Zygote:
         self,
         container_id: str,
         root: dict[str, Any] | None,
+        bounds: dict[str, Any],
         fds: list[int],
         groups: list[int],
         forked: Callable[[int, str], None],
     ) -> None:
-        """Fork a container that enters the control groups open as ``groups``, which are closed here.
-        ``forked(pidfd, "")`` when its first process runs, ``forked(-1, reason)`` when it does not."""
+        """Fork a container that keeps ``bounds`` and enters the control groups open as ``groups``, which are
+        closed here. ``forked(pidfd, "")`` when its first process runs, else ``forked(-1, reason)``."""
         self._forks.append((container_id, forked))
         self.stream.send(
-            {"op": "fork", "container_id": container_id, "root": root, "groups": len(groups)},
+            {
+                "op": "fork",
+                "container_id": container_id,
+                "root": root,
+                "bounds": bounds,
+                "groups": len(groups),
+            },
             [_Descriptor(fd) for fd in (*(os.dup(fd) for fd in fds), *groups)],
         )
 
