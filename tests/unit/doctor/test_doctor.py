@@ -9,7 +9,8 @@ import pytest
 
 from fakes.fake_nvml import FakeCard, FakeNvml, FakeSlice
 from glowplug.backends.local.bubblewrap import Bubblewrap, Probe
-from glowplug.backends.local.doctor import checks, gpus, places, sandbox
+from glowplug.backends.local.cgroups import Hierarchy
+from glowplug.backends.local.doctor import checks, gpus, limits, places, sandbox
 from glowplug.backends.local.doctor.check import Patient
 from glowplug.backends.local.doctor.examine import _python
 
@@ -201,6 +202,17 @@ def test_wsl_with_a_card_wants_no_device_nodes(machine):
 # Containers
 
 
+def test_limits(machine):
+    tree = [Hierarchy(Path("/c"), 2, ("memory", "pids", "cpu"))]
+    [check] = limits.examine(machine.patient(), (tree, ""))
+    assert (check.status, check.what) == ("ok", "control groups v2 (cpu, memory, pids)")
+    [check] = limits.examine(machine.patient(), ([], "not ours"))
+    assert check.status == "warn"
+    assert "not ours" in check.what
+    [check] = limits.examine(machine.write(".dockerenv", "").patient(), ([], "not ours"))
+    assert check.fix == limits.IN_CONTAINER
+
+
 def test_a_working_sandbox(machine):
     [check] = sandbox.examine(machine.patient(), WORKS)
     assert (check.status, check.what) == ("ok", "bubblewrap 0.11.0 (wheel: /site/bwrap)")
@@ -341,7 +353,7 @@ def test_python(version, status):
 def test_everything_that_is_not_well_says_what_to_do(machine):
     nvml = FakeNvml(FakeCard(ecc_errors=1))
     found = checks(machine.root / "home", environ={}, root=machine.root, nvml=nvml)
-    assert {"python", "uv", "driver", "sandbox", "home", "shared memory", "gpu locks"} <= statuses(
+    assert {"python", "uv", "driver", "sandbox", "limits", "home", "shared memory", "gpu locks"} <= statuses(
         found
     ).keys()
     assert all(check.fix for check in found if check.status != "ok")

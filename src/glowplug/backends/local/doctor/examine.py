@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glowplug.backends.local.doctor import gpus, places, sandbox
+from glowplug.backends.local.doctor import gpus, limits, places, sandbox
 from glowplug.backends.local.doctor.check import Check, Patient
 
 PYTHON_WANTED = (3, 11)
@@ -24,6 +24,7 @@ def checks(
         _uv(),
         *gpus.examine(patient),
         *sandbox.examine(patient),
+        *limits.examine(patient),
         *places.examine(patient),
     ]
 
