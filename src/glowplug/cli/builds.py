@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from glowplug.client.session import BuildEvent
 from glowplug.sdk.build_text import UPLOAD_SHOWN_BYTES, BuildText
@@ -22,7 +22,7 @@ class _Building:
     number: int
     count: int
     text: str
-    began: float = field(default_factory=time.monotonic)
+    began: float
 
 
 class BuildLines:
@@ -65,6 +65,8 @@ class BuildLines:
             if event.kind == "upload":
                 self._sending = (event.number, event.count)
             elif event.kind == "step" and not event.cached:
-                self._building[event.image] = _Building(event.number, event.count, event.text)
+                self._building[event.image] = _Building(
+                    event.number, event.count, event.text, time.monotonic()
+                )
             elif event.kind in ("built", "failed"):
                 self._building.pop(event.image, None)

@@ -66,10 +66,17 @@ class RunOutput:
     def on_build(self, event: BuildEvent) -> None:
         if self._quiet:
             return
-        for text in self._builds.lines(event):
-            self._write(sys.stderr, text)
-        if self._terminal:
-            self._watch_builds()
+        lines = self._builds.lines(event)
+        if not self._terminal:
+            for text in lines:
+                self._write(sys.stderr, text)
+            return
+        with self._lock:
+            self._clear()
+            sys.stderr.write("".join(f"{text}\n" for text in lines))
+            self._draw(self._builds.status())
+            sys.stderr.flush()
+        self._start_redrawing()
 
     def say(self, text: str) -> None:
         """One line of ours."""
@@ -96,13 +103,10 @@ class RunOutput:
         self._began = time.monotonic()
         self._start_redrawing()
 
-    def _watch_builds(self) -> None:
-        with self._lock:
-            if self._builds.status() and self._thread is None:
-                self._start_redrawing()
-
     def _start_redrawing(self) -> None:
-        if self._terminal and not self._quiet and self._thread is None:
+        with self._lock:
+            if not self._terminal or self._quiet or self._thread is not None:
+                return
             self._stop.clear()
             self._thread = threading.Thread(target=self._redraw, daemon=True)
             self._thread.start()

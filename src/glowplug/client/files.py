@@ -57,6 +57,8 @@ class LocalTree:
 
 def merge(trees: list[LocalTree]) -> LocalTree:
     """All files in one tree; of two at one path the later."""
+    if len(trees) == 1:
+        return trees[0]
     entries: dict[str, FileEntry] = {}
     places: dict[str, str] = {}
     skipped: list[str] = []

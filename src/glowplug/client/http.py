@@ -138,13 +138,13 @@ class UploadedFile:
         return content
 
 
-def upload(path: str, content: UploadedFile, size: int, settings: Settings | None = None) -> Any:
-    """PUT ``size`` bytes, streamed. Raises as ``request`` does."""
+def upload(method: str, path: str, content: UploadedFile, size: int, settings: Settings | None = None) -> Any:
+    """Send ``size`` bytes, streamed. Raises as ``request`` does."""
     settings = settings or read_settings()
     headers = {"content-type": "application/octet-stream", "content-length": str(size)}
-    connection, response = _send(settings, "PUT", path, content, headers, ANSWER_TIMEOUT_S)
+    connection, response = _send(settings, method, path, content, headers, ANSWER_TIMEOUT_S)
     try:
-        return _read(response, "PUT", path)
+        return _read(response, method, path)
     finally:
         connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class FileTree:
 
     entries: tuple[FileEntry, ...] = ()
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         text = json.dumps([entry.to_wire() for entry in sorted(self.entries)])
         return hashlib.sha256(text.encode()).hexdigest()

@@ -107,7 +107,7 @@ class Commands(Chain):
             plain,
             mounts=list(mounts or ()),
             volumes=storage,
-            timeout=checks.seconds("timeout", DEFAULT_RUN_FUNCTION_TIMEOUT_S if timeout is None else timeout),
+            timeout=None if timeout in (None, DEFAULT_RUN_FUNCTION_TIMEOUT_S) else _seconds(where, timeout),
             args=tuple(args),
             kwargs=dict(kwargs or {}),
             **check.step_options(
@@ -205,6 +205,13 @@ class Commands(Chain):
         given = dict(options)
         lines = given.pop("dockerfile_commands", None)
         return self.dockerfile_commands(lines, **given) if lines else self
+
+
+def _seconds(where: str, timeout: Any) -> float:
+    try:
+        return checks.seconds("timeout", timeout)
+    except InvalidError as error:
+        raise InvalidError(f"Image.{where}: {error}") from None
 
 
 def _volumes(where: str, given: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from glowplug.model.volume import VolumeDefinition
 from glowplug.sdk.built_function import function_fields
 from glowplug.sdk.dockerfile import context_tree
 from glowplug.sdk.image_chain import is_mounting
+from glowplug.sdk.image_commands import DEFAULT_RUN_FUNCTION_TIMEOUT_S
 from glowplug.sdk.image_packages import REPOSITORY_HOSTS
 from glowplug.sdk.local_files import LocalFiles, missing, python_source_ignore, shown
 from glowplug.sdk.mount import ROOT_DIRECTORY
@@ -400,7 +401,7 @@ def _run_function(t: _Translation, step: ImageStep) -> None:
         "run_function",
         step,
         about=source,
-        timeout_s=options["timeout"],
+        timeout_s=options.get("timeout", DEFAULT_RUN_FUNCTION_TIMEOUT_S),
         volumes=t.volumes(options.get("volumes", {})),
         **fields,
     )

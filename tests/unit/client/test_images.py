@@ -40,6 +40,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: FakeServer
 
     def do_POST(self) -> None:
+        if self.path == "/v1/blobs":
+            self._take_bundle(self.rfile.read(int(self.headers["content-length"])))
+            return
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.requests.append(self.path)
         if self.path == "/v1/blobs/missing":
@@ -63,6 +66,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._answer(400, {"error": "InvalidError", "message": "the content has another digest"})
             return
         self.server.blobs[digest] = content
+        self._answer(200, {})
+
+    def _take_bundle(self, bundle: bytes) -> None:
+        while bundle:
+            digest, size = bundle[:32].hex(), int.from_bytes(bundle[32:40], "big")
+            self.server.blobs[digest], bundle = bundle[40 : 40 + size], bundle[40 + size :]
+            assert hashlib.sha256(self.server.blobs[digest]).hexdigest() == digest
         self._answer(200, {})
 
     def _answer(self, status: int, body: Any) -> None:
@@ -223,16 +233,24 @@ def test_only_what_the_server_lacks_is_sent(server, settings, tmp_path):
     assert server.requests == ["/v1/blobs/missing"] * 2
 
 
+def test_small_files_go_together(server, settings, tmp_path):
+    places = contents(tmp_path, *(b"%d" % number for number in range(3000)), b"x" * (300 << 10))
+    assert upload_missing(places, None, settings) > 300 << 10
+    assert len(server.blobs) == 3001
+    assert {hashlib.sha256(content).hexdigest() for content in server.blobs.values()} == set(places)
+
+
 def test_files_go_before_the_image_that_needs_them(server, settings, tmp_path):
     places = contents(tmp_path, b"source")
     server.build = lambda say, body: say({"event": "built", "image_id": f"im-{len(server.blobs)}"})
     assert build_images([wanted("a", places), wanted("b")], Events(), settings) == ["im-1", "im-1"]
 
 
-def test_a_file_that_changed_since_is_refused(server, settings, tmp_path):
-    places = contents(tmp_path, b"before")
-    (path,) = places.values()
-    Path(path).write_bytes(b"beyond")
+@pytest.mark.parametrize("before", [(b"before",), (b"other", b"before")])
+def test_a_file_that_changed_since_is_refused(server, settings, tmp_path, before):
+    places = contents(tmp_path, *before)
+    path = list(places.values())[-1]
+    Path(path).write_bytes(before[-1][::-1])
     with pytest.raises(InvalidError, match=rf"{path} changed while it was sent"):
         upload_missing(places, None, settings)
     Path(path).unlink()

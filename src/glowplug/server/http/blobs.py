@@ -13,11 +13,17 @@ from glowplug.server.http.route import Route
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from glowplug.ports.images import Contents
     from glowplug.server.server import Server
 
 PART_BYTES = 1 << 20
 """Written at once: a thread of its own is not worth less."""
 MAX_ASKED = 100_000
+MAX_BUNDLE_BYTES = 16 << 20
+"""Small files are sent together: a request for each would take longer than its content."""
+DIGEST_BYTES = 32
+BUNDLE_HEAD_BYTES = DIGEST_BYTES + 8
+"""Of each file in a bundle: its SHA-256 and, big-endian, its size; its content follows."""
 
 
 class Digests(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,6 +32,10 @@ class Digests(msgspec.Struct, forbid_unknown_fields=True):
 
 class Missing(msgspec.Struct):
     missing: list[str]
+
+
+class StoredMany(msgspec.Struct):
+    count: int
 
 
 class Stored(msgspec.Struct):
@@ -65,6 +75,34 @@ async def put_blob(server: Server, request: Request, body: None) -> Stored:
     return Stored(digest, size + held_bytes)
 
 
+async def put_blobs(server: Server, request: Request, body: None) -> StoredMany:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > MAX_BUNDLE_BYTES:
+            raise errors.RequestSizeError(
+                f"files sent together may have {MAX_BUNDLE_BYTES >> 20} MiB; send larger ones by themselves"
+            )
+    count = await asyncio.get_running_loop().run_in_executor(None, _keep, server.contents, content)
+    return StoredMany(count)
+
+
+def _keep(contents: Contents, bundle: bytearray) -> int:
+    view, at, count = memoryview(bundle), 0, 0
+    while at < len(view):
+        head = view[at : at + BUNDLE_HEAD_BYTES]
+        size = int.from_bytes(head[DIGEST_BYTES:], "big")
+        at += BUNDLE_HEAD_BYTES
+        if len(head) < BUNDLE_HEAD_BYTES or at + size > len(view):
+            raise errors.InvalidError(f"the files sent together end in the midst of number {count + 1}")
+        incoming = contents.begin(head[:DIGEST_BYTES].hex())
+        incoming.write(bytes(view[at : at + size]))
+        incoming.finish()
+        at += size
+        count += 1
+    return count
+
+
 ROUTES = (
     Route(
         "POST",
@@ -73,6 +111,14 @@ ROUTES = (
         missing_blobs,
         Missing,
         body=Digests,
+    ),
+    Route(
+        "POST",
+        "/v1/blobs",
+        "Send many small files: of each its SHA-256, its size in 8 bytes (big-endian), its content",
+        put_blobs,
+        StoredMany,
+        raw_body="application/octet-stream",
     ),
     Route(
         "PUT",
