@@ -77,7 +77,7 @@ def test_second_version_where_nothing_is_ours(place: Path):
     (place / "top").mkdir()
     hierarchies, refusal = found_in(place, "0::/\n", "30 24 0:26 / {root}/top ro - cgroup2 cgroup2 ro\n")
     assert hierarchies == []
-    assert "not ours to use" in refusal
+    assert "no part of the tree is ours" in refusal
 
 
 def test_limits_as_the_first_version_writes_them(place: Path):

@@ -171,12 +171,12 @@ def find(
         try:
             found.append(_usable_v2(mount, here) if version == 2 else _usable_v1(here, wanted))
         except OSError as error:
-            refusals.append(f"{error.filename or here}: {error.strerror}")
+            refusals.append(error.strerror or str(error))
     has = {controller for each in found for controller in each.controllers}
     if {"memory", "pids"} <= has:
         # Where forking can be forbidden comes first: what ends there is gone from the others.
         return sorted(found, key=lambda each: "pids" not in each.controllers), ""
-    return [], "; ".join(refusals) or "no control groups for memory and processes are mounted"
+    return [], "; ".join(dict.fromkeys(refusals)) or "no control groups for memory and processes are mounted"
 
 
 def _own_places(own: Path) -> dict[str, str]:
@@ -211,7 +211,7 @@ def _usable_v1(here: Path, controllers: tuple[str, ...]) -> Hierarchy:
 def _usable_v2(mount: Path, here: Path) -> Hierarchy:
     """The highest group from ``here`` up that is ours: processes move freely below it."""
     ours = None
-    refusal = OSError(errno.EACCES, "not ours to use", str(here))
+    refusal = OSError(errno.EACCES, "no part of the tree is ours", str(here))
     for place in (here, *here.parents):
         if not all(
             os.access(place / file, os.W_OK) for file in ("", "cgroup.procs", "cgroup.subtree_control")
