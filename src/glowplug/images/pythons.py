@@ -101,7 +101,7 @@ class Pythons:
             stamp = [stat.st_size, stat.st_mtime_ns]
             said = known[1] if known and known[0] == stamp else _ask(path)
             now[path] = [stamp, said]
-            if isinstance(said, str) and _numbers(said)[:2] >= OLDEST:
+            if isinstance(said, str) and said and _numbers(said)[:2] >= OLDEST:
                 found[path] = Python(path, said)
         if now != remembered:
             try:

@@ -34,6 +34,8 @@ _TRANSLATED = {  # pip's name: uv's variable and what separates its values
     "trusted-host": ("UV_INSECURE_HOST", " "),
 }
 _OLDER_NAMES = {"UV_DEFAULT_INDEX": "UV_INDEX_URL", "UV_INDEX": "UV_EXTRA_INDEX_URL"}
+NO_INDEX = "UV_NO_INDEX"
+"""Any value: packages come from find-links alone."""
 DISK_FULL = "the disk is full"
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -65,7 +67,7 @@ def build_variables(environ: Mapping[str, str]) -> dict[str, str]:
     if settings.get("cert"):
         found.setdefault("SSL_CERT_FILE", settings["cert"])
     if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
-        found.setdefault("UV_NO_INDEX", "1")
+        found.setdefault(NO_INDEX, "1")
     if any(name in found for names in _OLDER_NAMES.items() for name in names):
         settings = {name: value for name, value in settings.items() if "index" not in name}
     for name, (variable, separator) in _TRANSLATED.items():

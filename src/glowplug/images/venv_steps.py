@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glowplug.images.uv import uv_path
+from glowplug.images.uv import NO_INDEX, uv_path
 from glowplug.images.venv_plan import Layer, copied_source
 from glowplug.model import errors
 from glowplug.model.image_spec import BuildStep
@@ -50,18 +50,18 @@ def commands_of(
     ``variables``: of the step and its secrets. Raises ``ImageBuildError`` where something is missing."""
     step = layer.step
     if step.operation == "python_packages":
-        return [_install(step, venv, work, _packages(layer, work, trees))]
+        return [_install(step, venv, work, variables, _packages(layer, work, trees))]
     if step.operation == "private_repos":
         return [_private_repositories(step, venv, work, variables)]
     if step.operation == "uv_sync":
-        return [_uv_sync(step, venv, work)]
-    return _poetry(step, venv, work)
+        return [_uv_sync(step, venv, work, variables)]
+    return _poetry(step, venv, work, variables)
 
 
-def _install(step: BuildStep, venv: Path, work: Path, packages: list[str]) -> Command:
+def _install(step: BuildStep, venv: Path, work: Path, given: dict[str, str], packages: list[str]) -> Command:
     fields = step.fields
     shown = ["uv", "pip", "install", *fields.get("packages", ())]
-    words: list[str] = []
+    words = _without_index(given)
     variables: dict[str, str] = {}
     for number, text in enumerate(fields.get("requirements", ())):
         path = _private_file(work / f"requirements-{number + 1}.txt", text)
@@ -118,7 +118,7 @@ def _private_repositories(step: BuildStep, venv: Path, work: Path, variables: di
     askpass = _private_file(work / "askpass", ASKPASS)
     askpass.chmod(0o700)
     repositories = [f"git+https://{_without_scheme(each)}" for each in step.fields["repositories"]]
-    command = _install(step, venv, work, repositories)
+    command = _install(step, venv, work, variables, repositories)
     command.variables |= {
         "GIT_ASKPASS": str(askpass),
         "GIT_TERMINAL_PROMPT": "0",
@@ -132,7 +132,7 @@ def _private_repositories(step: BuildStep, venv: Path, work: Path, variables: di
     return command
 
 
-def _uv_sync(step: BuildStep, venv: Path, work: Path) -> Command:
+def _uv_sync(step: BuildStep, venv: Path, work: Path, given: dict[str, str]) -> Command:
     fields = step.fields
     project = _project(fields, work, "uv.lock")
     words = ["sync", "--inexact", "--no-install-workspace"]
@@ -144,14 +144,22 @@ def _uv_sync(step: BuildStep, venv: Path, work: Path) -> Command:
         words += ["--extra", name]
     words += shlex.split(fields.get("extra_options") or "")
     return Command(
-        [uv_path(), *words, "--project", str(project), "--python", str(venv / "bin/python")],
+        [
+            uv_path(),
+            *words,
+            *_without_index(given),
+            "--project",
+            str(project),
+            "--python",
+            str(venv / "bin/python"),
+        ],
         shlex.join(["uv", *words]),
         {"UV_PROJECT_ENVIRONMENT": str(venv)},
         project,
     )
 
 
-def _poetry(step: BuildStep, venv: Path, work: Path) -> list[Command]:
+def _poetry(step: BuildStep, venv: Path, work: Path, given: dict[str, str]) -> list[Command]:
     """Poetry, run as a tool of uv's, says which versions its lock file means; uv installs those."""
     fields = step.fields
     if not fields.get("lock"):
@@ -174,13 +182,18 @@ def _poetry(step: BuildStep, venv: Path, work: Path) -> list[Command]:
         project,
     )  # fmt: skip
     install = Command(
-        [uv_path(), "pip", "install", "--no-config", "--python", str(venv / "bin/python"), "--requirement",
-         str(exported)],
+        [uv_path(), "pip", "install", "--no-config", *_without_index(given), "--python",
+         str(venv / "bin/python"), "--requirement", str(exported)],
         "uv pip install -r requirements-poetry.txt",
         {},
         work,
     )  # fmt: skip
     return [export, install]
+
+
+def _without_index(variables: dict[str, str]) -> list[str]:
+    """uv has an option for it and no variable."""
+    return ["--no-index"] if variables.get(NO_INDEX) else []
 
 
 def _project(fields: dict[str, Any], work: Path, lock: str) -> Path:

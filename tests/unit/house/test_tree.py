@@ -53,6 +53,15 @@ def test_nothing_large_is_tracked():
     assert not [str(path) for path in _tracked() if path.stat().st_size > 1_000_000]
 
 
+def test_no_links_are_tracked():
+    """A link that stands in for somebody's own directory would replace that wherever it is checked out."""
+    _tracked()  # skips where there is no git
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not [line for line in listed.stdout.splitlines() if line.startswith("120000 ")]
+
+
 def test_scripts_are_executable():
     scripts = [path for path in _tracked() if _text(path).startswith("#!")]
     assert scripts
