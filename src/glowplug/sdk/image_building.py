@@ -14,9 +14,10 @@ from glowplug.client.settings import read_settings
 from glowplug.model.errors import NotCarriedOutWarning
 from glowplug.model.image_spec import FileMount, ImageSpec
 from glowplug.model.volume import VolumeDefinition
-from glowplug.sdk.image_translation import Translated, lay_over, translate
+from glowplug.sdk.image_translation import Translated, check_by_value, lay_over, translate
 from glowplug.sdk.local_files import LocalFiles
 from glowplug.sdk.notices import warn
+from glowplug.sdk.spec import goes_by_value
 
 if TYPE_CHECKING:
     from glowplug.sdk.app import App
@@ -44,6 +45,8 @@ def prepare_images(app: App, sink: BuildSink, build: Build = build_images) -> di
             definitions[name] = None
             continue
         translated = planned.translated(image, files, function.app)
+        if goes_by_value(function):
+            check_by_value(name, translated.spec.steps)
         mounted = [place for mount in mounts for place in files.mount(mount)]
         waiting[name] = planned.add(name, translated, mounted)
     requests = planned.requests()

@@ -194,6 +194,18 @@ def _shown_value(value: Any) -> str:
     return repr(value)
 
 
+def check_by_value(name: str, steps: Sequence[BuildStep]) -> None:
+    """Raise ``InvalidError`` when a function that is sent by value meets another Python in an image."""
+    base = steps[0].fields if steps else {}
+    version = base.get("add_python") or base.get("python_version") or python_here()
+    if ".".join(version.split(".")[:2]) != python_here():
+        raise InvalidError(
+            f"{name} is sent by value, as serialized=True and inner functions are, which only the same "
+            f"Python can read: the image has {version}, this is {python_here()}. Define it at the top of a "
+            f'module, or give the image python_version="{python_here()}".'
+        )
+
+
 def python_here() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -397,6 +409,8 @@ def _run_function(t: _Translation, step: ImageStep) -> None:
         mounts, laid, trees = lay_over(t.files.mount(mount))
         t.trees += [LocalTree(trees[each.tree], laid.places) for each in mounts]
         fields.setdefault("mounts", []).extend(each.to_wire() for each in mounts)
+    if "serialized" in fields:
+        check_by_value(f"Image.run_function: {fields['name']}", t.steps)
     t.operation(
         "run_function",
         step,

@@ -91,7 +91,7 @@ def _definition(function: Function[..., Any, Any], image: dict[str, Any] | None)
     return {
         "module": module_name(function.module),
         "qualname": function.qualname,
-        "serialized": _serialized(function) if _by_value(function) else None,
+        "serialized": _serialized(function) if goes_by_value(function) else None,
         "is_async": function.is_async,
         "is_generator": function.is_generator,
         "volumes": [
@@ -110,7 +110,7 @@ def _definition(function: Function[..., Any, Any], image: dict[str, Any] | None)
     }
 
 
-def _by_value(function: Function[..., Any, Any]) -> bool:
+def goes_by_value(function: Function[..., Any, Any]) -> bool:
     """Whether the function must travel itself, since its name does not lead to it in the container."""
     if function.options.serialized or not is_importable(function.module):
         return True

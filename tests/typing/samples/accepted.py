@@ -93,3 +93,11 @@ def takes_function(f: Function[..., float, float]) -> None: ...
 takes_function(train)
 with app.run(detach=True) as running:
     assert_type(running, App)
+
+image = Image.debian_slim("3.11").apt_install("git").pip_install("torch", ["numpy"], pre=True)
+assert_type(image, Image)
+assert_type(image.env({"A": "1"}).run_function(bare.raw_f, args=(1,)).add_local_dir(".", "/x"), Image)
+assert_type(image.build(), Image)
+assert_type(image.pipe(lambda chain, name: chain.pip_install(name), "x"), Image)
+matcher = glowplug.FilePatternMatcher("**/*.py")
+assert_type(Image.from_registry("ubuntu").add_local_dir(".", "/x", ignore=~matcher), Image)

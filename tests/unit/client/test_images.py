@@ -181,14 +181,17 @@ def test_the_first_failure_ends_the_wait_for_the_others(server, settings):
     assert BuildEvent("bad", "failed", text="step 2: no such package") in events.all
 
 
-def test_an_interrupted_wait_ends_the_request(server, settings):
+@pytest.mark.parametrize("names", [["one"], ["one", "two"]])
+def test_an_interrupted_wait_ends_the_request(server, settings, names):
     gone = threading.Semaphore(0)
+    together = threading.Barrier(len(names))
 
     class Interrupting(Events):
         def on_build(self, event):
             raise KeyboardInterrupt
 
     def build(say, body):
+        together.wait(30)  # a request that was not made yet would not be
         try:
             while True:
                 say({"event": "line", "text": "x" * 1000})
@@ -196,11 +199,10 @@ def test_an_interrupted_wait_ends_the_request(server, settings):
             gone.release()
 
     server.build = build
-    for requests in ([wanted("one")], [wanted("one"), wanted("two")]):
-        with pytest.raises(KeyboardInterrupt):
-            build_images(requests, Interrupting(), settings)
-        for _ in requests:
-            assert gone.acquire(timeout=30)
+    with pytest.raises(KeyboardInterrupt):
+        build_images([wanted(name) for name in names], Interrupting(), settings)
+    for _ in names:
+        assert gone.acquire(timeout=30)
 
 
 def test_a_server_that_ends_meanwhile(server, settings):

@@ -267,21 +267,22 @@ def test_a_function_without_a_name_travels_by_value_and_its_digest_is_its_source
         return offset + 1
 
     offset = 1
-    one = last(DEBIAN.run_function(inner))
+    here = Image.debian_slim()
+    one = last(here.run_function(inner))
     assert one.fields["serialized"]
     assert "offset = 1" in one.fields["source"]
     spec = ImageSpec((one,))
     again = ImageSpec((BuildStep(one.operation, {**one.fields, "serialized": b"other"}, source={"x": 1}),))
     assert spec.digest == again.digest
     offset = 2
-    assert ImageSpec((last(DEBIAN.run_function(inner)),)).digest != spec.digest
+    assert ImageSpec((last(here.run_function(inner)),)).digest != spec.digest
     lock = sys._getframe()
 
     def inner_lock() -> object:
         return lock
 
     with pytest.raises(SerializationError, match="inner_lock cannot be sent by value"):
-        steps(DEBIAN.run_function(inner_lock))
+        steps(here.run_function(inner_lock))
 
 
 def test_functions_of_what_is_installed_are_the_images_own():

@@ -14,7 +14,7 @@ from glowplug.sdk.local_files import LocalFiles
 from unit.sdk.fake_client import FakeClient
 
 Image, Mount, Matcher = glowplug.Image, glowplug.Mount, glowplug.FilePatternMatcher
-DEBIAN = Image.debian_slim("3.11")
+DEBIAN = Image.debian_slim()
 
 PYPROJECT = """
 [project]
@@ -451,3 +451,17 @@ def test_what_has_no_content_is_said(here):
     app.function(serialized=True, name="a")(lambda: 1)
     with pytest.warns(NotCarriedOutWarning, match="d/pipe: sockets, pipes and devices are left out"):
         run(app)
+
+
+def test_by_value_takes_the_same_python(here):
+    app = glowplug.App("x", image=Image.debian_slim("3.9"))
+    app.function(serialized=True, name="a")(lambda: 1)
+    with pytest.raises(InvalidError, match=r"a is sent by value.*the image has 3\.9, this is 3\."):
+        run(app)
+
+    def inner():
+        return here
+
+    for image in (Image.debian_slim("3.9.1"), Image.from_registry("x", add_python="3.9")):
+        with pytest.raises(InvalidError, match="run_function: inner is sent by value"):
+            translate(image.run_function(inner), LocalFiles())
