@@ -91,13 +91,19 @@ def logs(
     Lines are kept while the app runs, and the latest for a while after. Example:
       glowplug app logs -f train --function fit
     """
+    asked = {"follow": "1" if follow else None, "lines": lines, "function": function}
+    query = urlencode({key: value for key, value in asked.items() if value is not None})
+    path = f"/v1/apps/{quote(name, safe='')}/logs?{query}"
+    print_lines(path, timestamps=timestamps, verbose=verbose, as_json=as_json)
+
+
+def print_lines(path: str, *, timestamps: bool, as_json: bool, verbose: bool = False) -> None:
+    """Lines as the server gives them, each on the stream it was written to."""
     import json
 
     from glowplug.client.http import stream
 
-    asked = {"follow": "1" if follow else None, "lines": lines, "function": function}
-    query = urlencode({key: value for key, value in asked.items() if value is not None})
-    for line in stream(f"/v1/apps/{quote(name, safe='')}/logs?{query}"):
+    for line in stream(path):
         if as_json:
             click.echo(json.dumps(line, ensure_ascii=False))
             continue

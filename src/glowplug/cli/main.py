@@ -17,6 +17,11 @@ COMMANDS = {
     "doctor": ("glowplug.cli.doctor", "Check this machine and say how to mend what is wrong."),
     "app": ("glowplug.cli.app", "List running apps, read their logs, stop them."),
     "image": ("glowplug.cli.image", "List the images that were built, forget them, look into one."),
+    "shell": ("glowplug.cli.shell", "Open a shell in a container."),
+    "container": (
+        "glowplug.cli.container",
+        "List containers, read their logs, run commands in them, stop them.",
+    ),
     "node": ("glowplug.cli.node", "List and drain nodes."),
     "secret": ("glowplug.cli.secret", "Store secrets for functions, list and delete them."),
     "explain": (

@@ -71,7 +71,7 @@ def load_script(reference: str, as_module: bool = False) -> Script:
 
     install_alias()
     place, _, target = reference.partition("::")
-    module = _import_module(place) if as_module else _import_file(place)
+    module = _import_module(place) if as_module else import_file(place)
     apps = list(_apps_of(module, App))
     if not apps:
         raise errors.InvalidError(
@@ -81,7 +81,8 @@ def load_script(reference: str, as_module: bool = False) -> Script:
     return Script(module, apps, module.__file__ or place, f"-m {place}" if as_module else place, target)
 
 
-def _import_file(place: str) -> ModuleType:
+def import_file(place: str) -> ModuleType:
+    """A file under its stem, as a container will import it."""
     path = Path(place)
     if not path.exists():
         hint = f"; for a module use `-m {place}`" if "/" not in place and not place.endswith(".py") else ""

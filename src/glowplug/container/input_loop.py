@@ -19,6 +19,7 @@ from typing import Any
 from glowplug.client import context
 from glowplug.client.serializer import pack, pack_exception, unpack
 from glowplug.client.session import ITEM_CREDIT
+from glowplug.container.executing import open_exec
 from glowplug.container.frames import FrameSocket
 from glowplug.container.output import MarkedOutput
 from glowplug.container.space import tell_if_full
@@ -311,6 +312,8 @@ class InputLoop:
                         self._credit.release()
                 elif kind == messages.STOP:
                     signal.pthread_kill(main_thread, signal.SIGINT)
+                elif kind == messages.OPEN_EXEC:
+                    open_exec(*self.control.take_fds(1))
                 elif kind == messages.PING:
                     self.control.send([messages.PONG, message[1]])
         except (EOFError, OSError):

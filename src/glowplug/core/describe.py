@@ -54,6 +54,7 @@ EVENT_WORDS: dict[type[e.Event], Callable[[Any], str]] = {
     e.ContainerReady: lambda event: f"{event.container_id} ready",
     e.ContainerStartFailed: lambda event: f"{event.container_id} did not start: {event.message}",
     e.ContainerExited: lambda event: f"{event.container_id} exited: {exit_words(event)}",
+    e.ContainerStopRequested: lambda event: f"{event.container_id} is to stop: {event.reason}",
     e.OutputsArrived: outputs_words,
     e.FirstItemYielded: lambda event: f"{event.input_id} #{event.attempt} yielded its first item",
     e.InputsReturned: lambda event: f"{event.container_id} returned {some(event.input_ids) or 'nothing'}",

@@ -98,6 +98,14 @@ class ContainerExited(Event, frozen=True, gc=False):
     message: str = ""
 
 
+class ContainerStopRequested(Event, frozen=True, gc=False):
+    """An operator ends one container: interrupted, its inputs go on elsewhere, no retry spent."""
+
+    container_id: str
+    reason: str
+    grace_s: float = 30.0
+
+
 OutputStatus = Literal["success", "failure", "cancelled"]
 
 

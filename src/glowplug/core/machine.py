@@ -32,6 +32,7 @@ HANDLERS: dict[type[events.Event], Handler] = {
     events.ContainerReady: containers.container_ready,
     events.ContainerStartFailed: containers.container_start_failed,
     events.ContainerExited: containers.container_exited,
+    events.ContainerStopRequested: containers.container_stop_requested,
     events.TimePassed: time.time_passed,
 }
 

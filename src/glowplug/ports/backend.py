@@ -12,6 +12,7 @@ from glowplug.core.commands import Allocation
 from glowplug.model.function import FunctionSpec
 from glowplug.model.node import Node
 from glowplug.wire.payload import Payload
+from glowplug.wire.stream import Descriptor
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ class NodeBackend(Protocol):
     def cancel_input(self, container_id: str, input_id: str, attempt: int) -> None: ...
 
     def grant_credit(self, container_id: str, input_id: str, items: int) -> None: ...
+
+    def open_exec(self, container_id: str, channel: Descriptor) -> None:
+        """Have a ready container run the command that comes through ``channel``
+        (``container.exec_entry``)."""
+        ...
 
     def host_pids(self, container_id: str) -> tuple[int, ...]:
         """The container's own process, then the first of its namespace, as its node numbers them; empty while

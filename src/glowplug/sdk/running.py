@@ -31,6 +31,8 @@ class RunDefaults:
     detach: bool = False
     without_gpu: bool = False
     """Run every function without a GPU, whatever its gpu= says."""
+    source: dict[str, Any] | None = None
+    """Whose directory containers see, if not that of the functions' module."""
     on_start: Callable[[Run], None] | None = None
     on_end: Callable[[App, RunSummary], None] | None = None
 
@@ -98,6 +100,8 @@ def start(
         if defaults.without_gpu:
             for function in spec.functions:
                 function["gpu"] = []
+        if defaults.source is not None:
+            spec.source = defaults.source
         running.run = client.start_app(spec, sink)
     except BaseException:
         app.running = None

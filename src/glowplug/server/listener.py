@@ -20,7 +20,8 @@ PEEK_BYTES = 4
 
 class Listener:
     """``on_hello(fields)`` answers a greeting with the message to send back and whether to keep the
-    connection; ``on_client(sock)`` and ``on_http(sock)`` take over accepted sockets."""
+    connection; ``on_client(sock)`` and ``on_http(sock)`` take over accepted sockets, ``on_exec(sock,
+    messages, reader)`` one for a command in a container, with what was read of it so far."""
 
     def __init__(
         self,
@@ -29,12 +30,14 @@ class Listener:
         on_hello: Callable[[list[Any]], tuple[list[Any], bool]],
         on_client: Callable[[socket.socket], None],
         on_http: Callable[[socket.socket], None],
+        on_exec: Callable[[socket.socket, list[Any], FrameReader], None],
     ) -> None:
         self._loop = loop
         self.path = path
         self._on_hello = on_hello
         self._on_client = on_client
         self._on_http = on_http
+        self._on_exec = on_exec
         self._new: set[socket.socket] = set()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.setblocking(False)
@@ -91,6 +94,10 @@ class Listener:
             return
         for greeting in greetings:
             try:
+                if greeting[0] == messages.EXEC:
+                    self._release(sock)
+                    self._on_exec(sock, greetings, reader)  # it may have said more already
+                    return
                 if greeting[0] != messages.HELLO:
                     raise ValueError("the first message is no greeting")
                 answer, keep = self._on_hello(greeting[1:])

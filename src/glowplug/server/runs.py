@@ -206,6 +206,8 @@ class Runs:
         """``app_id``: whose it was."""
         if app_id in self.live:
             self._journal.run_used(app_id, self.live[app_id].usage.to_wire())
+            for reader in self.live[app_id].log_readers:
+                reader.wake()
         for run in list(self.live.values()):
             if run.stopping:
                 self._forget_if_gone(run)

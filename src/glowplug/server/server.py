@@ -13,17 +13,21 @@ from typing import Any
 
 from glowplug.client.launch import RESTART
 from glowplug.client.settings import Settings, build_id
+from glowplug.core.lifecycles import READY
 from glowplug.model import errors
 from glowplug.ports.backend import NodeBackend
 from glowplug.ports.images import Contents, Images
 from glowplug.ports.journal import Journal, Predecessor
 from glowplug.ports.secrets import Secrets
+from glowplug.server.execs import Execs
+from glowplug.server.found import find_container
 from glowplug.server.http.lazy import LazyHttp
 from glowplug.server.kernel import Kernel
 from glowplug.server.listener import Listener
 from glowplug.server.session import ClientSession
 from glowplug.wire import messages
-from glowplug.wire.stream import Outbox
+from glowplug.wire.codec import FrameReader
+from glowplug.wire.stream import Descriptor, Outbox
 
 IDLE_TIMEOUT_S = 15 * 60.0
 KILL_SLACK_S = 5.0
@@ -56,6 +60,7 @@ class Server:
         self.kernel = Kernel(backend, outbox, journal, secrets, self.touch)
         self.images = images
         self.contents = contents
+        self.execs = Execs(self._open_exec)
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         self._used_at = time.monotonic()
@@ -72,6 +77,7 @@ class Server:
             self._on_hello,
             self._on_client,
             self._http.accept,
+            self._on_exec,
         )
 
     async def serve(self) -> None:
@@ -85,6 +91,7 @@ class Server:
                 self._forget_old()
         if self._listener is not None:
             self._listener.close()
+        self.execs.close()
         self.kernel.runs.close_all("the server was stopped")
         await self.kernel.runs.wait_until_gone(self.kernel.state.limits.app_stop_grace_s + KILL_SLACK_S)
         await self.backend.close()
@@ -128,6 +135,21 @@ class Server:
     def _on_client(self, sock: socket.socket) -> None:
         self.touch()
         ClientSession(self._loop, sock, self.outbox, self.kernel)
+
+    def _on_exec(self, sock: socket.socket, said: list[Any], reader: FrameReader) -> None:
+        self.touch()
+        self.execs.start(sock, said, reader)
+        self.outbox.flush()
+
+    def _open_exec(self, container_id: str, channel: int) -> None:
+        """Raises ``NotFoundError``, ``ConflictError`` for a container that starts or ends."""
+        channel_of_exec = Descriptor(channel)
+        container = find_container(self.kernel.state, container_id)
+        if container.status != READY:
+            raise errors.ConflictError(
+                f"container {container_id} is {container.status}; try again once it runs"
+            )
+        self.backend.open_exec(container_id, channel_of_exec)
 
     def _on_hello(self, greeting: list[Any]) -> tuple[list[Any], bool]:
         """Welcome whoever speaks our version and wants our configuration; an idle server makes room."""

@@ -40,6 +40,8 @@ CANCEL_INPUT = 21  # input_id, attempt
 RECALL = 22  # [input_id, ...]
 STOP = 26  # reason
 
+OPEN_EXEC = 27  # no field; the descriptor of an exec's channel travels beside it
+
 # container -> server, control connection
 READY = 24  # no field; the descriptor of the container's own pidfd travels beside it
 RETURNED = 23  # [input_id, ...]
@@ -48,3 +50,16 @@ START_FAILED = 25  # message, permanent
 # either way
 PING = 30  # token
 PONG = 31  # token
+
+# A connection of its own for each command that runs inside a container; its first message is EXEC.
+# client -> server
+EXEC = 40  # protocol, container_id, {command, pty, size, variables, directory}
+EXEC_INPUT = 41  # bytes; empty at their end
+EXEC_SIZE = 42  # rows, columns of the terminal
+EXEC_SIGNAL = 43  # number
+
+# server -> client
+EXEC_STARTED = 44
+EXEC_OUTPUT = 45  # 1 or 2 (stdout, stderr), bytes
+EXEC_ENDED = 46  # exit code as a shell counts it, or None; a message where it did not even start
+# REFUSED as above

@@ -28,6 +28,16 @@ class HasDescriptor(Protocol):
     def fd(self) -> int | None: ...
 
 
+class Descriptor:
+    """A descriptor on its way to another process; closed here once it was sent."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
 class Watcher(Protocol):
     """Calls back when a descriptor can be read, or written."""
 

@@ -39,6 +39,20 @@ def test_a_drain_interrupts_and_the_input_goes_on_elsewhere_uncharged() -> None:
     assert (input.retries, input.crashes) == (0, 0)
 
 
+def test_a_container_that_its_operator_stops_gives_its_input_to_another() -> None:
+    core = two_boxes()
+    core.do(e.ContainerStopRequested(core.now, "ct-e-1", "looked odd", grace_s=5.0))
+    stop = core.the(c.StopContainer)
+    assert (stop.container_id, stop.grace_s, stop.reason) == ("ct-e-1", 5.0, "looked odd")
+    core.ready()
+    core.exit("ct-e-1")
+    assert core.leases() == {"ct-e-2": ["in-0"]}
+    assert core.the(c.RecordAttempt).outcome == "interrupted"
+    input = core.state.inputs["in-0"]
+    assert (input.retries, input.crashes) == (0, 0)
+    assert core.do(e.ContainerStopRequested(core.now, "ct-e-1", "again")) == []
+
+
 def test_an_input_that_ends_during_the_drain_is_done() -> None:
     core = two_boxes()
     core.do(e.NodeDrainRequested(core.now, "a", "update"))

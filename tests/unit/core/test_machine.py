@@ -233,6 +233,7 @@ def test_unknown_things_are_ignored() -> None:
         e.CallCancelled(core.now, "fc-9"),
         e.ContainerStartFailed(core.now, "ct-9", "", True),
         e.ContainerExited(core.now, "ct-9"),
+        e.ContainerStopRequested(core.now, "ct-9", ""),
         e.InputsReturned(core.now, "ct-9", ("in-9",)),
         e.FirstItemYielded(core.now, "ct-9", "in-9", 1),
         e.OutputsArrived(core.now, "ct-9", (e.OutputFact("in-9", 1, "success", 0.0),)),

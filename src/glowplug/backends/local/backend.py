@@ -25,7 +25,7 @@ from glowplug.model.node import Gpu, Node
 from glowplug.ports.backend import ContainerListener, ContainerStart, LeasedInput
 from glowplug.ports.images import ReadyImages
 from glowplug.wire import messages
-from glowplug.wire.stream import Outbox
+from glowplug.wire.stream import Descriptor, Outbox
 
 SANDBOX_MODES = ("auto", "required", "off")
 NODE_REFRESH_S = 5.0
@@ -170,6 +170,12 @@ class LocalBackend:
         container = self._containers.get(container_id)
         if container is not None:
             container.control.send([messages.CREDIT, input_id, items])
+
+    def open_exec(self, container_id: str, channel: Descriptor) -> None:
+        container = self._containers.get(container_id)
+        if container is None or not container.ready:
+            raise errors.ConflictError(f"container {container_id} is not running any more")
+        container.control.send([messages.OPEN_EXEC], [channel])
 
     def flush(self) -> None:
         self._outbox.flush()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glowplug.wire.agreed import EVERY_VARIABLE
-from glowplug.wire.stream import FrameStream, Outbox
+from glowplug.wire.stream import Descriptor, FrameStream, Outbox
 
 ZYGOTE_LIMIT = 16
 """Idle zygotes kept; each costs the private memory of its imports."""
@@ -88,7 +88,7 @@ class Zygote:
                 "bounds": bounds,
                 "groups": len(groups),
             },
-            [_Descriptor(fd) for fd in (*(os.dup(fd) for fd in fds), *groups)],
+            [Descriptor(fd) for fd in (*(os.dup(fd) for fd in fds), *groups)],
         )
 
     def import_in_child(
@@ -97,7 +97,7 @@ class Zygote:
         """Fork a zygote that imports ``module`` and reports on ``child``'s connection."""
         self._importing.append(child)
         request = {"op": "import", "module": module, "source": source, "env": env}
-        self.stream.send(request, [_Descriptor(child.theirs.detach())])
+        self.stream.send(request, [Descriptor(child.theirs.detach())])
 
     def end(self) -> None:
         self._ended = True
@@ -169,16 +169,6 @@ class Zygote:
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             callback(self)
-
-
-class _Descriptor:
-    """A descriptor on its way to another process; closed here once it was sent."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def __del__(self) -> None:
-        os.close(self.fd)
 
 
 class ZygotePool:

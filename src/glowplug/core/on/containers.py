@@ -9,10 +9,15 @@ from glowplug.core.decisions.outcomes import (
     crashed_message,
     start_failed_message,
 )
-from glowplug.core.events import ContainerExited, ContainerReady, ContainerStartFailed
+from glowplug.core.events import (
+    ContainerExited,
+    ContainerReady,
+    ContainerStartFailed,
+    ContainerStopRequested,
+)
 from glowplug.core.lifecycles import DRAINING, READY, RUNNING, STARTING, move_container
 from glowplug.core.state import Container, Function, Input, State
-from glowplug.core.steps.containers import became_idle, give_back_all, gone
+from glowplug.core.steps.containers import became_idle, give_back_all, gone, stop
 from glowplug.core.steps.inputs import (
     fail_waiting,
     finish,
@@ -105,6 +110,12 @@ def container_exited(state: State, event: ContainerExited, out: list[Command]) -
         give_back_all(state, container, held, "another of its inputs was interrupted", event.at, out)
     else:
         crashed(state, container, held, how, event.at, out)
+
+
+def container_stop_requested(state: State, event: ContainerStopRequested, out: list[Command]) -> None:
+    container = state.containers.get(event.container_id)
+    if container is not None:
+        stop(state, container, event.grace_s, event.reason, out)
 
 
 def crashed(

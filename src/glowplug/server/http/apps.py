@@ -104,10 +104,10 @@ async def read_logs(server: Server, request: Request, body: None) -> StreamingRe
     lines = [line for line in run.logs if function is None or line.function == function]
     latest = number(request, "lines", LOG_LINES_KEPT, LOG_LINES_KEPT)
     reader = LogReader(run, lines[len(lines) - min(latest, len(lines)) :], function)
-    return StreamingResponse(_as_ndjson(reader, flag(request, "follow")), media_type=NDJSON)
+    return StreamingResponse(as_ndjson(reader, flag(request, "follow")), media_type=NDJSON)
 
 
-async def _as_ndjson(reader: LogReader, follow: bool) -> AsyncIterator[bytes]:
+async def as_ndjson(reader: LogReader, follow: bool) -> AsyncIterator[bytes]:
     try:
         async for lines in reader.read(follow):
             yield b"".join(msgspec.json.encode(line) + b"\n" for line in lines)

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from starlette.responses import StreamingResponse
 
+from glowplug.core import events as e
 from glowplug.core.state import Container
-from glowplug.server.http.route import Route
+from glowplug.model import errors
+from glowplug.server.found import find_container
+from glowplug.server.http.apps import NDJSON, as_ndjson
+from glowplug.server.http.route import Route, flag, number
+from glowplug.server.log_reader import LogReader
+from glowplug.server.records import LOG_LINES_KEPT
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -39,6 +46,13 @@ class ContainerRow(msgspec.Struct):
     """Its own process, then the first of its namespace, as the node numbers them; empty while it starts."""
 
 
+class ContainerStop(msgspec.Struct):
+    """It has ``grace_s`` to end; its inputs go on elsewhere, no retry spent."""
+
+    grace_s: float = 30.0
+    reason: str = "stopped by its operator"
+
+
 class Containers(msgspec.Struct):
     containers: list[ContainerRow]
 
@@ -47,6 +61,44 @@ async def list_containers(server: Server, request: Request, body: None) -> Conta
     rows = [container_row(server, each) for each in server.kernel.state.containers.values()]
     app = request.query_params.get("app")
     return Containers([row for row in rows if app is None or app in (row.app_id, row.app)])
+
+
+async def show_container(server: Server, request: Request, body: None) -> ContainerRow:
+    return container_row(server, find_container(server.kernel.state, request.path_params["container"]))
+
+
+async def stop_container(server: Server, request: Request, body: ContainerStop) -> ContainerRow:
+    """Answers at once; the container is gone when it cannot be shown any more."""
+    if not 0 <= body.grace_s < float("inf"):
+        raise errors.InvalidError(f"grace_s={body.grace_s} is no number of seconds; 0 kills at once")
+    kernel = server.kernel
+    container = find_container(kernel.state, request.path_params["container"])
+    kernel.post(e.ContainerStopRequested(kernel.now(), container.id, body.reason, body.grace_s))
+    return container_row(server, container)
+
+
+async def read_logs(server: Server, request: Request, body: None) -> StreamingResponse:
+    """Of a container that runs, or of one whose app's lines are still kept."""
+    container_id = request.path_params["container"]
+    state, runs = server.kernel.state, server.kernel.runs
+    known = state.containers.get(container_id)
+    records = (
+        [runs.live[known.function.app.id]]
+        if known is not None
+        else [*runs.live.values(), *runs.ended.values()]
+    )
+    for run in records:
+        lines = [line for line in run.logs if line.container_id == container_id]
+        if not lines and known is None:
+            continue
+        latest = min(number(request, "lines", LOG_LINES_KEPT, LOG_LINES_KEPT), len(lines))
+        first = lines[len(lines) - latest :]
+        reader = LogReader(
+            run, first, container_id=container_id, is_over=lambda: container_id not in state.containers
+        )
+        return StreamingResponse(as_ndjson(reader, flag(request, "follow")), media_type=NDJSON)
+    find_container(state, container_id)
+    raise AssertionError("unreachable: it is known")
 
 
 def container_row(server: Server, container: Container) -> ContainerRow:
@@ -73,6 +125,23 @@ def container_row(server: Server, container: Container) -> ContainerRow:
 
 
 ROUTES = (
+    Route("GET", "/v1/containers/{container}", "One container", show_container, ContainerRow),
+    Route(
+        "GET",
+        "/v1/containers/{container}/logs",
+        "What it printed, one JSON object a line",
+        read_logs,
+        NDJSON,
+        query={"follow": "1: go on until the container ends", "lines": "only the latest"},
+    ),
+    Route(
+        "POST",
+        "/v1/containers/{container}/stop",
+        "End it; its inputs go on elsewhere",
+        stop_container,
+        ContainerRow,
+        ContainerStop,
+    ),
     Route(
         "GET",
         "/v1/containers",
