@@ -215,7 +215,7 @@ def test_what_cannot_be_run_is_told(env, holding, arguments, said):
     assert said in done.stderr.decode()
 
 
-def test_a_terminal_has_its_size_its_changes_and_ctrl_c(terminal, holding):
+def test_a_terminal_has_its_size_its_changes_and_ctrl_c(terminal, env, holding):
     shell = terminal("container", "exec", holding, "--", "sh")
     shell.type("stty size; tty; echo $TERM\n")
     shell.until(r"33 101\r\n/dev/pts/\d+\r\nxterm-256color\r\n")
@@ -224,8 +224,9 @@ def test_a_terminal_has_its_size_its_changes_and_ctrl_c(terminal, holding):
     shell.type("until stty size | grep -q '44 122'; do :; done; echo chan''ged\n")
     shell.until("changed\r\n")
     shell.type("sleep 4242\n")
-    shell.until("sleep 4242\r\n")
+    until(lambda: "4242" in inside(env, holding))
     shell.type("\x03")
+    until(lambda: "4242" not in inside(env, holding))
     shell.type("echo status $?\n")
     shell.until(rf"status {128 + signal.SIGINT}\r\n")
     shell.type("exit 3\n")
