@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
 
 from e2e.apps import sandboxed
+from e2e.conftest import AppStarter, own_server, run_cli
 from e2e.processes import until
 from e2e.users import ordinary_place, ordinary_python, ordinary_user
 from glowplug.backends.local import cgroups
@@ -201,3 +203,18 @@ def test_memory_is_bounded_for_an_ordinary_user():
     for text in said.values():
         assert "ran out of memory and was killed: it used" in text
         assert "more than its limit of 192 MiB (memory=(64, 192)); raise the limit in memory=" in text
+
+
+def test_a_volume_without_a_sandbox_is_no_link_that_stays(tmp_path, monkeypatch):
+    path = tmp_path / "seen"
+    with own_server(tmp_path) as env:
+        for name, value in {**env, "GLOWPLUG_SANDBOX": "off"}.items():
+            monkeypatch.setenv(name, value)
+        starter = AppStarter(tmp_path, gate_path=str(path))
+        app = starter("def write(where): open(where + '/file', 'w').close()", write={})
+        app.remote("write", str(path))
+        assert path.is_symlink()
+        starter.close()
+        assert run_cli(["server", "stop"], dict(os.environ)).returncode == 0
+        until(lambda: not path.is_symlink(), "the end of the link")
+    assert (tmp_path / "home" / "volumes" / "gate" / "file").exists()

@@ -75,3 +75,30 @@ def test_a_script_in_what_is_shown_read_only(place: Path, ordinary: dict[str, An
     )
     assert done.stdout == "looked\nlooked\n", done.stderr
     assert not (place / "scripts" / "beside.txt").exists()
+
+
+PLAIN = """
+import os, pathlib
+import modal
+
+app = modal.App("plain")
+
+
+@app.function()
+def home():
+    return str(pathlib.Path.home()), os.access(pathlib.Path.home(), os.R_OK)
+
+
+@app.local_entrypoint()
+def main():
+    print(*home.remote())
+"""
+
+
+def test_without_a_sandbox_the_home_is_the_users(place: Path, ordinary: dict[str, Any], python: str):
+    (place / "scripts" / "plain.py").write_text(PLAIN)
+    ordinary["env"]["GLOWPLUG_SANDBOX"] = "off"
+    done = subprocess.run(
+        [python, "-m", "glowplug.cli.main", "run", "scripts/plain.py"], check=False, **ordinary
+    )
+    assert done.stdout == f"{place} True\n", done.stderr

@@ -4,6 +4,7 @@ lists."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import os
@@ -77,6 +78,13 @@ class LocalBackend:
         self._refresh: asyncio.TimerHandle | None = None
         self._closing: asyncio.Event | None = None
         self.bubblewrap = None if sandbox_mode == "off" else _working_bubblewrap()
+        if self.bubblewrap is None:
+            user = os.environ.get("USER") or str(os.getuid())
+            self._node_environment = dataclasses.replace(
+                self._node_environment, home=os.path.expanduser("~"), user=user
+            )
+        self._links: set[Path] = set()
+        """Where volumes appear on the machine itself, without a sandbox."""
         self.sandbox_refusal = "" if self.bubblewrap else _refusal(sandbox_mode)
         if sandbox_mode == "required" and self.bubblewrap is None:
             raise errors.InvalidError(
@@ -190,6 +198,8 @@ class LocalBackend:
             await self._closing.wait()
         self._zygotes.close()
         self._bounds.close()
+        for link in self._links:
+            link.unlink(missing_ok=True)
         if self._watch is not None:
             self._watch.stop()
         self._inventory.close()
@@ -293,7 +303,7 @@ class LocalBackend:
         directory = self._volumes / volume["name"]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.bubblewrap is None:
-            _link_volume(directory, Path(volume["mount_path"]))
+            self._links.add(_link_volume(directory, Path(volume["mount_path"])))
         return VolumeMount(str(directory), volume["mount_path"], volume.get("read_only", False))
 
     # what a container is told
@@ -459,10 +469,12 @@ def _node_variables(start: ContainerStart) -> dict[str, str]:
     }
 
 
-def _link_volume(directory: Path, path: Path) -> None:
-    """Without a mount namespace a volume is a link at the path the function names."""
+def _link_volume(directory: Path, path: Path) -> Path:
+    """Without a mount namespace a volume is a link at the path the function names, while the server runs."""
     if path.is_symlink() and path.resolve() == directory.resolve():
-        return
+        return path
+    if path.is_symlink() and not path.exists() and path.readlink().parent.name == directory.parent.name:
+        path.unlink()  # left by a server that was killed, of a home that is gone
     if path.exists() or path.is_symlink():
         raise errors.InvalidError(
             f"the volume {directory.name!r} cannot be placed at {path}: something is there, "
@@ -472,6 +484,7 @@ def _link_volume(directory: Path, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(directory)
+        return path
     except OSError as error:
         raise errors.InvalidError(
             f"the volume {directory.name!r} cannot be placed at {path} without a sandbox: {error}. "

@@ -341,6 +341,9 @@ class NodeEnvironment:
 
     passed: dict[str, str] = field(default_factory=dict)
     container_env: dict[str, str] = field(default_factory=dict)
+    home: str = HOME
+    """Without a sandbox the server's user has his own: what is root's he may not read."""
+    user: str = "root"
 
     @classmethod
     def read(cls, environ: dict[str, str], given: Mapping[str, str] | None = None) -> NodeEnvironment:
@@ -371,8 +374,8 @@ class NodeEnvironment:
             modules.insert(1, HOME)
         return {
             **self.passed,
-            "HOME": HOME,
-            "USER": "root",
+            "HOME": self.home,
+            "USER": self.user,
             **given,
             "PATH": os.pathsep.join(programs),
             "GLOWPLUG_PYTHON": environment.executable,
