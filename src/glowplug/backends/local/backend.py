@@ -4,6 +4,7 @@ lists."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -199,7 +200,8 @@ class LocalBackend:
         self._zygotes.close()
         self._bounds.close()
         for link in self._links:
-            link.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                link.unlink()
         if self._watch is not None:
             self._watch.stop()
         self._inventory.close()
@@ -474,7 +476,8 @@ def _link_volume(directory: Path, path: Path) -> Path:
     if path.is_symlink() and path.resolve() == directory.resolve():
         return path
     if path.is_symlink() and not path.exists() and path.readlink().parent.name == directory.parent.name:
-        path.unlink()  # left by a server that was killed, of a home that is gone
+        with contextlib.suppress(OSError):
+            path.unlink()  # left by a server that was killed, of a home that is gone
     if path.exists() or path.is_symlink():
         raise errors.InvalidError(
             f"the volume {directory.name!r} cannot be placed at {path}: something is there, "
