@@ -1,7 +1,7 @@
 """Images as scripts of every era declare them: a chain of steps, built when an app starts.
 
 The methods are in ``image_bases``, ``image_packages``, ``image_commands`` and ``image_files``; what they mean
-to a server is decided in ``image_translation``.
+to a server is decided in ``image_meaning`` and ``image_places``.
 """
 
 from __future__ import annotations

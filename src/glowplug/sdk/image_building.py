@@ -14,7 +14,9 @@ from glowplug.client.settings import read_settings
 from glowplug.model.errors import NotCarriedOutWarning
 from glowplug.model.image_spec import FileMount, ImageSpec
 from glowplug.model.volume import VolumeDefinition
-from glowplug.sdk.image_translation import Translated, check_by_value, lay_over, translate
+from glowplug.sdk.image_meaning import check_by_value
+from glowplug.sdk.image_places import lay_over
+from glowplug.sdk.image_translation import Translated, translate
 from glowplug.sdk.local_files import LocalFiles
 from glowplug.sdk.notices import warn
 from glowplug.sdk.spec import goes_by_value

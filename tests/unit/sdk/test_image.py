@@ -13,7 +13,9 @@ import pytest
 import glowplug
 from glowplug.model.errors import InvalidError, NotCarriedOutWarning, NotFoundError, SerializationError
 from glowplug.model.image_spec import OPERATIONS, BuildStep, ImageSpec
-from glowplug.sdk.image_translation import BASES, LOCAL_FILES, METHODS, python_here, translate
+from glowplug.sdk.image_meaning import BASES, METHODS, python_here
+from glowplug.sdk.image_places import LOCAL_FILES
+from glowplug.sdk.image_translation import translate
 from glowplug.sdk.local_files import LocalFiles
 
 Image, Mount, Secret = glowplug.Image, glowplug.Mount, glowplug.Secret

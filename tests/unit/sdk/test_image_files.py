@@ -9,7 +9,8 @@ import pytest
 
 import glowplug
 from glowplug.model.errors import InvalidError, NotCarriedOutWarning, NotFoundError
-from glowplug.sdk.image_translation import lay_over, translate
+from glowplug.sdk.image_places import lay_over
+from glowplug.sdk.image_translation import translate
 from glowplug.sdk.local_files import LocalFiles
 from unit.sdk.fake_client import FakeClient
 
