@@ -160,27 +160,21 @@ def _uv_sync(step: BuildStep, venv: Path, work: Path, given: dict[str, str]) -> 
 
 
 def _poetry(step: BuildStep, venv: Path, work: Path, given: dict[str, str]) -> list[Command]:
-    """Poetry, run as a tool of uv's, says which versions its lock file means; uv installs those."""
+    """Poetry, run as a tool of uv's, says which versions its lock file means, and chooses them where there is
+    none; uv installs those."""
     fields = step.fields
-    if not fields.get("lock"):
-        raise errors.ImageBuildError(
-            "there is no poetry.lock beside pyproject.toml; `poetry lock` makes it, and an image needs it"
-        )
     project = _project(fields, work, "poetry.lock")
     exported = work / "requirements-poetry.txt"
     version = fields.get("version")
-    poetry = f"poetry=={version}" if version and version != "latest" else "poetry"
+    package = f"poetry=={version}" if version and version != "latest" else "poetry"
+    poetry = [uv_path(), "tool", "run", "--from", package, "--with", "poetry-plugin-export", "poetry"]
     words = ["export", "--format", "requirements.txt", "--without-hashes"]
     for option in ("with", "without", "only"):
         if fields.get(option):
             words += [f"--{option}", _joined(fields[option], ",")]
-    export = Command(
-        [uv_path(), "tool", "run", "--from", poetry, "--with", "poetry-plugin-export", "poetry", *words,
-         "--output", str(exported)],
-        shlex.join(["poetry", *words]),
-        {},
-        project,
-    )  # fmt: skip
+    commands = [] if fields.get("lock") else [Command([*poetry, "lock"], "poetry lock", {}, project)]
+    shown = shlex.join(["poetry", *words])
+    commands.append(Command([*poetry, *words, "--output", str(exported)], shown, {}, project))
     install = Command(
         [uv_path(), "pip", "install", "--no-config", *_without_index(given), "--python",
          str(venv / "bin/python"), "--requirement", str(exported)],
@@ -188,7 +182,7 @@ def _poetry(step: BuildStep, venv: Path, work: Path, given: dict[str, str]) -> l
         {},
         work,
     )  # fmt: skip
-    return [export, install]
+    return [*commands, install]
 
 
 def _without_index(variables: dict[str, str]) -> list[str]:

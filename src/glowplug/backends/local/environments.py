@@ -129,6 +129,8 @@ class Environments:
     def _with_files(self, environment: Environment, files: Sequence[FilesBind]) -> Environment:
         if not files:
             return environment
+        if not self._sandboxed:
+            link_files(files)
         # Without a root of its own a container cannot see them at HOME; their modules it can import.
         modules = [HOME] if self._sandboxed else [each.source for each in files if each.path == HOME]
         sys_path = (*modules, *(path for path in environment.sys_path if path not in modules))
@@ -145,6 +147,28 @@ class Environments:
                 )
             found.append(FilesBind(str(source), place_inside(mount["path"], workdir)))
         return found
+
+
+def link_files(files: Sequence[FilesBind]) -> None:
+    """Without a mount namespace files are links at the paths that they are meant for; modules in HOME are
+    found on ``sys.path``. Raises ``InvalidError`` where something else is."""
+    for each in files:
+        for name in sorted(os.listdir(each.source)):
+            source, link = Path(each.source, name), Path(each.path, name)
+            if each.path == HOME and (source.suffix == ".py" or (source / "__init__.py").exists()):
+                continue
+            try:
+                if link.is_symlink() and Path(os.readlink(link)).parent.parent == source.parent.parent:
+                    link.unlink()  # of another version of these files
+                elif link.exists() or link.is_symlink():
+                    raise FileExistsError("something is there, and containers share this machine's root")
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(source)
+            except OSError as error:
+                raise errors.InvalidError(
+                    f"{link} cannot be shown to containers without a sandbox: {error}. `glowplug doctor` "
+                    "says how to get one."
+                ) from error
 
 
 def place_inside(path: str, workdir: str) -> str:
