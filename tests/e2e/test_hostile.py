@@ -139,3 +139,28 @@ def test_a_fork_bomb_has_an_end_and_others_go_on(tmp_path, monkeypatch):
         assert max(int(path.read_text()) for path in groups) <= 100
         starter.close()
         until(lambda: not any(path.exists() for path in groups), "the end of the bomb")
+
+
+IMPORTING = """
+def status():
+    with open("/proc/self/status") as file:
+        lines = dict(line.split(":\\t") for line in file.read().splitlines() if ":\\t" in line)
+    return {name: lines[name] for name in ("CapEff", "CapBnd", "Seccomp")}
+AT_IMPORT = status()
+def f(): return AT_IMPORT, status()
+"""
+
+
+@pytest.mark.parametrize("shared", ["on", "off"])
+def test_what_a_module_may_while_it_is_imported(tmp_path, monkeypatch, shared):
+    with own_server(tmp_path) as env:
+        for name, value in {**env, "GLOWPLUG_SHARED_IMPORTS": shared}.items():
+            monkeypatch.setenv(name, value)
+        starter = AppStarter(tmp_path)
+        (tmp_path / "script").mkdir()
+        if shared == "off":  # nor by the name of a module that is imported before
+            (tmp_path / "script" / "asyncio.py").write_text("raise SystemExit")
+        at_import, in_function = starter(IMPORTING, f={}).remote("f")
+        starter.close()
+    assert in_function == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "Seccomp": "2"}
+    assert (at_import == in_function) == (shared == "off")

@@ -107,6 +107,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
         variables={TYPES_VARIABLE: types} if types else {},
         private=[settings.runtime_directory],
         processes=_number(settings, "GLOWPLUG_PROCESSES"),
+        shared_imports=_switch(settings, "GLOWPLUG_SHARED_IMPORTS"),
         sandbox_mode=settings.config.get("GLOWPLUG_SANDBOX", "auto"),
         images=images.store,
     )
@@ -132,6 +133,14 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     await swept
     await loop.run_in_executor(None, images.close)
     say("ended")
+
+
+def _switch(settings: Settings, name: str) -> bool:
+    """On unless it was configured off. Raises ``InvalidError``."""
+    text = settings.config.get(name, "on")
+    if text not in ("on", "off"):
+        raise errors.InvalidError(f"{name}={text!r}: must be on or off")
+    return text == "on"
 
 
 def _number(settings: Settings, name: str) -> int | None:

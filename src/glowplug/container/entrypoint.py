@@ -17,10 +17,13 @@ def main() -> None:
     parser.add_argument("fd", type=int)
     parser.add_argument("--sandboxed", action="store_true")
     parser.add_argument("--path", default="[]", help="sys.path of the client, as JSON")
+    parser.add_argument("--own-modules-first", action="store_true", help="import nothing from --path here")
     parser.add_argument("--preload", default="", help="modules every container needs, comma-separated")
     options = parser.parse_args()
     wanted = json.loads(options.path)
-    sys.path[:] = wanted + [path for path in sys.path if path not in wanted]
+    path = wanted + [each for each in sys.path if each not in wanted]
+    if not options.own_modules_first:
+        sys.path[:] = path
     for name in filter(None, options.preload.split(",")):
         importlib.import_module(name)
 
@@ -29,6 +32,7 @@ def main() -> None:
     if not options.sandboxed:
         # Should the server have ended by now, the socket says so.
         isolation.die_with_parent(signal.SIGKILL, os.getppid())
+    sys.path[:] = path
     zygote.serve(socket.socket(fileno=options.fd), options.sandboxed)
 
 

@@ -38,7 +38,8 @@ class LocalBackend:
     """``inventory`` lists nodes and watches cards; ``preload`` and ``alias_directory`` come from the sdk,
     which this layer does not import; ``variables`` are given to every container; ``images`` has the
     environments of functions that do not run in their client's; ``private`` directories of the server are
-    shown to no container, which has at most ``processes``, by default as many as fit its node."""
+    shown to no container, which has at most ``processes``, by default as many as fit its node. Without
+    ``shared_imports`` each container imports its module itself, after it has given up every right."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class LocalBackend:
         sandbox_mode: str = "auto",
         private: Sequence[Path] = (),
         processes: int | None = None,
+        shared_imports: bool = True,
         environ: dict[str, str] | None = None,
         images: ReadyImages | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class LocalBackend:
         )
         self._containers: dict[str, LocalContainer] = {}
         self._bounds = Bounds(home, self._containers.values, processes)
+        self._shared_imports = shared_imports
         self._told: set[str] = set()
         self._listener: ContainerListener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -270,7 +273,7 @@ class LocalBackend:
         digest = _digest([environment.executable, environment.search_path, base])
         plain = self._zygotes.plain(("plain", digest, plan.digest), self._command(environment, plan), base)
         definition = function.definition
-        if definition.get("serialized"):
+        if definition.get("serialized") or not self._shared_imports:
             return plain, None, plan
         variables = {
             **base,
@@ -292,6 +295,7 @@ class LocalBackend:
                 self.bubblewrap is not None,
                 environment.search_path,
                 self._preload,
+                not self._shared_imports,
             )
             return python if self.bubblewrap is None else plan.bubblewrap_arguments(self.bubblewrap) + python
 

@@ -389,7 +389,7 @@ class NodeEnvironment:
 
 
 def zygote_command(
-    executable: str, fd: int, sandboxed: bool, sys_path: Sequence[str], preload: str
+    executable: str, fd: int, sandboxed: bool, sys_path: Sequence[str], preload: str, own_modules_first: bool
 ) -> list[str]:
     command = [
         executable,
@@ -401,4 +401,6 @@ def zygote_command(
     ]
     if sandboxed:
         command.append("--sandboxed")
+    if own_modules_first:
+        command.append("--own-modules-first")
     return [*command, "--preload", preload]
