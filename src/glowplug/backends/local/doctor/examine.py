@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glowplug.backends.local.doctor import gpus, limits, places, sandbox
+from glowplug.backends.local.doctor import cuda, gpus, limits, places, sandbox
 from glowplug.backends.local.doctor.check import Check, Patient
 
 PYTHON_WANTED = (3, 11)
@@ -23,6 +23,7 @@ def checks(
         _python(sys.version_info[:3]),
         _uv(),
         *gpus.examine(patient),
+        *cuda.examine(patient),
         *sandbox.examine(patient),
         *limits.examine(patient),
         *places.examine(patient),
