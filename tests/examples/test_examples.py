@@ -5,8 +5,12 @@ Those in examples/training are run by tests/training.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,3 +126,29 @@ def test_a_generator_its_caller_stops(home: Home):
 def test_async_calls(home: Home):
     said = run(home, "async_calls.py").stdout
     assert said == "nearness: 0.03\n[0.0, 0.0, 0.0, 0.0, 0.25]\n[0.0, 0.0, 0.0, 0.25, 0.0]\n"
+
+
+@pytest.mark.parametrize("name", ["cuda_wheels.py", "cuda_toolkit_image.py", "cuda_compiler.py"])
+def test_the_cuda_stack_without_a_card(name: str):
+    """With one they are run by the tests that need a card."""
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a card")
+    source = str(EXAMPLES.parent / "src")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)],
+        env={**os.environ, "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("there is no NVIDIA card here")
+
+
+def test_the_kernel_compiles(tmp_path: Path):
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc on this machine")
+    command = [nvcc, "-O2", "-shared", "-Xcompiler", "-fPIC", "-o", str(tmp_path / "saxpy.so")]
+    subprocess.run([*command, str(EXAMPLES / "saxpy.cu")], check=True, timeout=120)
+    assert (tmp_path / "saxpy.so").stat().st_size > 0
