@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from glowplug.sdk.image import Image as Image
     from glowplug.sdk.mount import Mount as Mount
     from glowplug.sdk.mount import create_package_mounts as create_package_mounts
+    from glowplug.sdk.network_file_system import NetworkFileSystem as NetworkFileSystem
+    from glowplug.sdk.network_file_system import SharedVolume as SharedVolume
     from glowplug.sdk.output import enable_output as enable_output
     from glowplug.sdk.secret import Secret as Secret
-    from glowplug.sdk.volume import NetworkFileSystem as NetworkFileSystem
-    from glowplug.sdk.volume import SharedVolume as SharedVolume
     from glowplug.sdk.volume import Volume as Volume
 
     Stub = App

@@ -28,7 +28,7 @@ def outputs(made: Call, count: int) -> list[Output]:
 
 def gate_of(start: AppStarter, name: str) -> Path:
     """A file in the volume that every function has at /gate."""
-    directory = start.directory / "home" / "volumes" / "gate"
+    directory = start.directory / "home" / "network-file-systems" / "gate"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory / name
 

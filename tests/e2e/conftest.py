@@ -131,7 +131,8 @@ class AppStarter:
     """``start_app(source, f={"gpu": ...}, g={})``: an app of the functions f and g in the module ``source``.
 
     Options are fields of ``FunctionSpec``; those of ``definition`` are added to what it has. ``gate`` is a
-    volume at ``gate_path``, its directory ``home/volumes/gate`` in the directory of the starter.
+    network file system at ``gate_path``, its directory ``home/network-file-systems/gate`` in that of the
+    starter.
     """
 
     def __init__(self, directory: Path, gate_path: str = "/gate") -> None:
@@ -179,7 +180,8 @@ def _toy_function(
     name: str, gate_path: str, definition: dict[str, Any] | None = None, **options: Any
 ) -> dict[str, Any]:
     made: dict[str, Any] = {"module": "toymod", "qualname": name, "env": {}, **(definition or {})}
-    made["volumes"] = [{"name": "gate", "mount_path": gate_path}, *made.get("volumes", ())]
+    gate = {"name": "gate", "mount_path": gate_path, "kind": "shared"}
+    made["volumes"] = [gate, *made.get("volumes", ())]
     return FunctionSpec("", "", name, definition=made, **options).to_wire()
 
 
@@ -238,7 +240,7 @@ def app(start: AppStarter) -> Iterator[Callable[..., LiveApp]]:
 def gate(tmp_path: Path) -> Callable[[str], Path]:
     """``gate(name)``: a pipe that test and function meet at, at /gate/NAME in containers. Opening it waits
     for the other side."""
-    directory = tmp_path / "home" / "volumes" / "gate"
+    directory = tmp_path / "home" / "network-file-systems" / "gate"
     directory.mkdir(mode=0o700, parents=True)
 
     def make(name: str) -> Path:

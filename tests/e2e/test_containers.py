@@ -11,6 +11,7 @@ from e2e.apps import call, gate_of, outputs, sandboxed
 from e2e.conftest import value_of
 from e2e.processes import until
 from glowplug.client.serializer import pack
+from glowplug.client.volumes import StoredVolume
 from glowplug.model import errors
 from glowplug.model.gpu import GpuRequest
 
@@ -107,8 +108,8 @@ def test_volumes_are_where_the_function_names_them_and_stay(app, start):
     volumes = [
         {"name": f"v{number}", "mount_path": path} for number, path in reversed(list(enumerate(places)))
     ]
-    volumes.append({"name": "v0", "mount_path": "/same", "read_only": True})
-    app(
+    again = {"name": "v0", "mount_path": "/same", "read_only": True}
+    writer = app(
         """
 import os
 def write(places):
@@ -117,25 +118,30 @@ def write(places):
             file.write(place)
 """,
         write={"definition": {"volumes": volumes}},
-    ).remote("write", places)
+    )
+    writer.remote("write", places)
+    writer.run.close()
     reader = app(
         """
 import os
 def read(places):
+    return [open(f"{place}/file").read() for place in places]
+def read_only():
     try:
         open("/same/file", "w")
     except OSError as error:
-        refused = error.errno
-    return [open(f"{place}/file").read() for place in places], open("/same/file").read(), refused
+        return open("/same/file").read(), error.errno
 """,
         read={"definition": {"volumes": volumes}},
+        read_only={"definition": {"volumes": [again]}},
     )
-    found, same, refused = reader.remote("read", places)
+    found = reader.remote("read", places)
+    same, refused = reader.remote("read_only")
     assert found == places
     assert same == "/vol"
     assert refused == 30  # a read-only file system
     for number, place in enumerate(places):
-        assert (start.directory / "home" / "volumes" / f"v{number}" / "file").read_text() == place
+        assert b"".join(StoredVolume(f"v{number}").read("file")).decode() == place
 
 
 @sandboxed

@@ -131,7 +131,7 @@ def g(): return 1
     assert len(warnings) == 1
     assert "plain process" in warnings[0]
     assert "GLOWPLUG_SANDBOX" in warnings[0]
-    assert (plain.directory / "home" / "volumes" / "gate" / "file").read_text() == "34"
+    assert (plain.directory / "home" / "network-file-systems" / "gate" / "file").read_text() == "34"
     app.run.close()
     again = plain("def f(): return 1", f={})
     assert again.remote("f") == 1

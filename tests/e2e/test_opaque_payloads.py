@@ -38,7 +38,7 @@ def take(size):
 
 @pytest.mark.parametrize("size", [0, 2 * INLINE_LIMIT_BYTES], ids=["inline", "by descriptor"])
 def test_only_the_ends_open_a_payload(start_app, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int):
-    gate = tmp_path / "home" / "volumes" / "gate"
+    gate = tmp_path / "home" / "network-file-systems" / "gate"
     monkeypatch.setenv("GATE_ON_HOST", str(gate))
     app = start_app(SOURCE, give={}, take={})
     here = types.ModuleType("toymod")

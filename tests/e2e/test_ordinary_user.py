@@ -63,7 +63,8 @@ def test_a_function_of_an_ordinary_user(place: Path, ordinary: dict[str, Any], p
     assert done.returncode == 0, done.stderr
     assert not (place / "scripts" / "beside.txt").exists()
     (volume,) = (place / "home" / "volumes").iterdir()
-    assert (volume / "left").read_text() == "here"
+    (block,) = (volume / "blocks").glob("*/*")
+    assert block.read_text() == "here"
 
 
 def test_a_script_in_what_is_shown_read_only(place: Path, ordinary: dict[str, Any], python: str):

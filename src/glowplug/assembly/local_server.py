@@ -26,6 +26,9 @@ from glowplug.server.server import Server, say
 from glowplug.store.secrets import SecretStore
 from glowplug.store.secrets_key import SecretsKey
 from glowplug.store.sqlite_journal import SqliteJournal
+from glowplug.store.volumes.stored import Stored
+from glowplug.store.volumes.views import Views
+from glowplug.store.volumes.volumes import Volumes
 from glowplug.wire.receive import raise_file_limit
 from glowplug.wire.stream import Outbox
 
@@ -97,6 +100,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     types = config.types_text()
     secrets = SecretStore(settings.home, SecretsKey(os.environ))
     images = make_images(settings.home, os.environ, secrets.variables_of)
+    volumes = Volumes(settings.home, say)
     backend = LocalBackend(
         inventory,
         locks,
@@ -110,6 +114,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
         shared_imports=_switch(settings, "GLOWPLUG_SHARED_IMPORTS"),
         sandbox_mode=settings.config.get("GLOWPLUG_SANDBOX", "auto"),
         images=images.store,
+        volumes=Views(volumes),
     )
 
     def warn(text: str) -> None:
@@ -117,7 +122,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
         loop.call_soon_threadsafe(lambda: server.warn(text))
 
     journal = SqliteJournal(settings.home, warn)
-    server = Server(settings, backend, outbox, journal, secrets, images.store, images.files)
+    server = Server(settings, backend, outbox, journal, secrets, images.store, images.files, Stored(volumes))
     for told in await loop.run_in_executor(None, secrets.take_over_files):
         server.warn(told)
     server.start()
@@ -128,9 +133,11 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     # What was built so far lives as long as the server; collections need not look at it again.
     gc.collect()
     gc.freeze()
+    taken_over = loop.run_in_executor(None, volumes.take_over)
     swept = loop.run_in_executor(None, images.store.sweep)
     await server.serve()
     await swept
+    await taken_over
     await loop.run_in_executor(None, images.close)
     say("ended")
 

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from glowplug.client import context
 from glowplug.client.launch import dial_server
 from glowplug.client.settings import Settings, read_settings
 from glowplug.model import errors
 
 ANSWER_TIMEOUT_S = 60.0
 """Stopping an app takes as long as its containers' exit handlers."""
+UPLOAD_ANSWER_TIMEOUT_S = 600.0
+"""A commit waits for the disk, and for the one before it."""
 OK = 200
 UPLOAD_CHUNK_BYTES = 1 << 20
 
@@ -34,6 +37,11 @@ class UnixConnection(http.client.HTTPConnection):
         self._timeout_s = timeout_s
 
     def connect(self) -> None:
+        run = context.current_run()
+        if run is not None:  # inside a container: over its own connection, for what it may ask
+            self.sock = run.client.open_http()
+            self.sock.settimeout(self._timeout_s)
+            return
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self.sock.settimeout(self._timeout_s)
@@ -58,7 +66,7 @@ def request(
     with.
     """
     settings = settings or read_settings()
-    if start:
+    if start and context.is_local():
         sock, _ = dial_server(settings)
         sock.close()
     connection, response = _ask(settings, method, path, body, timeout_s)
@@ -138,6 +146,24 @@ class UploadedFile:
         return content
 
 
+def send(
+    method: str,
+    path: str,
+    body: bytes | Iterator[bytes],
+    content_type: str,
+    settings: Settings | None = None,
+) -> Any:
+    """Bytes as they are. Raises as ``request`` does."""
+    headers = {"content-type": content_type}
+    connection, response = _send(
+        settings or read_settings(), method, path, body, headers, UPLOAD_ANSWER_TIMEOUT_S
+    )
+    try:
+        return _read(response, method, path)
+    finally:
+        connection.close()
+
+
 def upload(method: str, path: str, content: UploadedFile, size: int, settings: Settings | None = None) -> Any:
     """Send ``size`` bytes, streamed. Raises as ``request`` does."""
     settings = settings or read_settings()
@@ -145,6 +171,35 @@ def upload(method: str, path: str, content: UploadedFile, size: int, settings: S
     connection, response = _send(settings, method, path, content, headers, ANSWER_TIMEOUT_S)
     try:
         return _read(response, method, path)
+    finally:
+        connection.close()
+
+
+def content(path: str, settings: Settings | None = None) -> Iterator[bytes]:
+    """Asks at once; gives a body's bytes as they come. Raises as ``request`` does."""
+    connection, response = _ask(settings or read_settings(), "GET", path, None, ANSWER_TIMEOUT_S)
+    if response.status != OK:
+        try:
+            _read(response, "GET", path)
+        finally:
+            connection.close()
+    return _parts(connection, response, path)
+
+
+def _parts(connection: UnixConnection, response: http.client.HTTPResponse, path: str) -> Iterator[bytes]:
+    try:
+        while True:
+            part = response.read1(UPLOAD_CHUNK_BYTES)
+            if not part:
+                break
+            yield part
+        if response.length:
+            raise errors.DataLossError(
+                f"the server broke off GET {path}, {response.length} bytes before its end: "
+                "`glowplug server logs` says why"
+            )
+    except (OSError, http.client.HTTPException) as error:
+        raise errors.ConnectionError(f"the server broke off GET {path}: {error}") from None
     finally:
         connection.close()
 

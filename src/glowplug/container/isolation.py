@@ -104,7 +104,8 @@ def bound_processes(limit: int) -> None:
 def enter_root(plan: dict[str, Any], bounds: dict[str, Any]) -> None:
     """Take a private root made of ``plan["binds"]`` ([source, path, mode]; mode "ro", "rw", "overlay",
     "files": laid over what is there, or "hidden"), ``plan["links"]`` ([path, target]), ``plan["devices"]``,
-    ``plan["private"]`` ([path, octal mode]) and ``plan["directories"]``, made where there is nothing.
+    ``plan["private"]`` ([path, octal mode]), ``plan["volumes"]`` ([path, source, upper, work]; the latter two
+    empty where ``source`` itself is shown) and ``plan["directories"]``, made where there is nothing.
 
     What is written goes to a directory in the scratch that ``bounds`` names, else to memory, at most as much
     as they say. Raises ``IsolationError``; the process is unusable as a container then.
@@ -125,6 +126,8 @@ def enter_root(plan: dict[str, Any], bounds: dict[str, Any]) -> None:
         os.symlink(target, NEW_ROOT + path)
     for number, (source, path, mode) in enumerate(plan["binds"]):
         _bind(source, path, mode, number)
+    for volume in plan["volumes"]:
+        _mount_volume(*volume)
     for path in plan["directories"]:
         _make_directory(NEW_ROOT + path, 0o755)
     _make_directory(NEW_ROOT + "/proc", 0o555)
@@ -209,6 +212,16 @@ def _overlay(path: str, target: str, number: int, over: str = "") -> bool:
     except (IsolationError, OSError):
         return False
     return True
+
+
+def _mount_volume(path: str, source: str, upper: str, work: str) -> None:
+    target = NEW_ROOT + path
+    _make_directory(target, 0o755)
+    if upper:
+        layers = f"lowerdir={_escaped(source)},upperdir={_escaped(upper)},workdir={_escaped(work)},userxattr"
+        mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, layers)
+    else:
+        mount(source, target, None, MS_BIND | MS_REC)
 
 
 def _bind_entries(source: str, target: str) -> None:

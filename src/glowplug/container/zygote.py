@@ -19,6 +19,7 @@ from glowplug.container import guard, isolation
 from glowplug.container.forkable import import_module_watched, why_not_forkable
 from glowplug.container.frames import FrameSocket
 from glowplug.container.process import run_container
+from glowplug.container.remount import remount
 from glowplug.container.watched_environ import watched_environ
 
 IMPORT_OUTPUT_BYTES = 64 << 10
@@ -40,6 +41,8 @@ class Zygote:
         self.sandboxed = sandboxed
         self.children: set[int] = set()
         """Those it has forked; whatever else becomes its child was left by a container that was killed."""
+        self.containers: dict[str, int] = {}
+        """The first process of each container."""
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if sandboxed else -1
         if sandboxed:
             guard.prepare()
@@ -59,6 +62,8 @@ class Zygote:
                 self.fork_container(request)
             elif request["op"] == "import":
                 self.fork_zygote(request)
+            elif request["op"] == "remount":
+                self.remount(request)
 
     def fork_zygote(self, request: dict[str, Any]) -> None:
         """A child that imports a module and then is a zygote itself."""
@@ -123,7 +128,24 @@ class Zygote:
             isolation.set_namespace(self.own_pid_namespace, isolation.CLONE_NEWPID)
         for fd in (*fds, *groups):
             os.close(fd)
+        self.containers[request["container_id"]] = pid
         self._tell_forked({"op": "forked", "container_id": request["container_id"], "pid": pid}, pid)
+
+    def remount(self, request: dict[str, Any]) -> None:
+        """Show a container another view of a volume; a child does it, and leaves this namespace."""
+        pid = self.containers.get(request["container_id"], 0)
+        problem = "the container has ended"
+        if pid in self.children:
+            ours, theirs = os.pipe2(os.O_CLOEXEC)
+            if self._fork() == 0:
+                try:
+                    os.write(theirs, remount(pid, request["view"]).encode())
+                finally:
+                    os._exit(0)
+            os.close(theirs)
+            with open(ours, "rb") as said:
+                problem = said.read().decode("utf-8", "replace")
+        self.stream.send({"op": "remounted", "problem": problem})
 
     def _fork(self) -> int:
         """A child is known before its end, or that of another, can be heard of."""
@@ -145,6 +167,8 @@ class Zygote:
             if pid == 0:
                 break
             self.children.discard(pid)
+            for name in [name for name, known in self.containers.items() if known == pid]:
+                del self.containers[name]
         if not self.sandboxed:
             for pid in _children_of(os.getpid()):
                 if pid not in self.children:

@@ -106,6 +106,8 @@ def volumes(value: MountPaths | None) -> dict[str, VolumeDefinition]:
             raise InvalidError(
                 f"volumes=: {path!r} is given a {type(volume).__name__}, which is not a volume."
             )
+        if path in mounted:
+            raise InvalidError(f"volumes=: two volumes are to be at {path!r}. Give each a path of its own.")
         mounted[path] = volume
     return mounted
 

@@ -124,6 +124,20 @@ class NodeBackend(Protocol):
         it starts and where they cannot be known."""
         ...
 
+    def mounted_volumes(self, container_id: str) -> frozenset[tuple[str, str]]:
+        """Kind and name of the volumes a container has."""
+        ...
+
+    async def commit_volume(self, container_id: str, name: str) -> dict[str, Any]:
+        """Commit what a container has written to a volume: number, changed, stored_bytes.
+
+        Raises ``NotFoundError``, ``ResourceExhaustedError``, ``DataLossError``."""
+        ...
+
+    async def reload_volume(self, container_id: str, name: str) -> dict[str, Any]:
+        """Show a container the latest commit of a volume. Raises ``ConflictError`` while files are open."""
+        ...
+
     def flush(self) -> None:
         """Send what was held back; called once after a batch of commands."""
         ...

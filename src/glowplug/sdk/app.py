@@ -353,6 +353,9 @@ class App:
         self._check(function, where)
         self._warn_of_replacement(self._functions.get(name), raw_f, "functions")
         self._functions[name] = function
+        for path, volume in {**self.mounted_volumes, **options.mounted_volumes}.items():
+            if volume.name is None:  # it finds its name through its app, here and in containers
+                volume.belong_to(self.name_for_volume(volume, path))
         for category in (DeprecationError, NotCarriedOutWarning):
             texts = [
                 notice.text

@@ -104,7 +104,7 @@ class Translation:
 
     def volumes(self, mounted: dict[str, VolumeDefinition]) -> list[dict[str, Any]]:
         return [
-            {"name": self._volume_names(volume, path), "mount_path": path, "read_only": volume.read_only}
+            {"name": self._volume_names(volume, path), "mount_path": path, "read_only": volume.is_read_only}
             for path, volume in mounted.items()
         ]
 

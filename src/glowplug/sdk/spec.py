@@ -10,7 +10,6 @@ from glowplug.model.checks import DEFAULT_TIMEOUT_S
 from glowplug.model.errors import InvalidError, SerializationError
 from glowplug.model.function import FunctionSpec
 from glowplug.model.secret import layers_of
-from glowplug.model.volume import VolumeDefinition
 from glowplug.sdk.source import find_environment, find_source, is_importable, module_name
 
 if TYPE_CHECKING:
@@ -87,17 +86,13 @@ def _main_module(functions: list[Function[..., Any, Any]]) -> str:
 def _definition(function: Function[..., Any, Any], image: dict[str, Any] | None) -> dict[str, Any]:
     options = function.options
     app = function.app
-    mounted = {**app.mounted_volumes, **options.mounted_volumes}
     return {
         "module": module_name(function.module),
         "qualname": function.qualname,
         "serialized": _serialized(function) if goes_by_value(function) else None,
         "is_async": function.is_async,
         "is_generator": function.is_generator,
-        "volumes": [
-            {"name": _volume_name(app, path, volume), "mount_path": path, "read_only": volume.read_only}
-            for path, volume in mounted.items()
-        ],
+        "volumes": _volumes(function),
         "env": options.env,
         "secrets": layers_of((*app.secrets, *options.secrets)),
         "tag": function.name,
@@ -139,6 +134,32 @@ def _serialized(function: Function[..., Any, Any]) -> bytes:
     return pickled
 
 
-def _volume_name(app: App, path: str, volume: VolumeDefinition) -> str:
-    """A volume without a name belongs to its app, and is told apart by where it is first mounted."""
-    return volume.name or app.name_for_volume(volume, path)
+def _volumes(function: Function[..., Any, Any]) -> list[dict[str, Any]]:
+    """Those of the app and the function's own. Raises ``InvalidError`` for one that is there twice."""
+    app, options = function.app, function.options
+    both = set(options.network_file_systems) & set(options.volumes)
+    if both:
+        raise InvalidError(
+            f"{function.name}: two volumes are to be at {min(both)!r}. Give each its own path."
+        )
+    found: dict[tuple[str, str], str] = {}
+    told: list[dict[str, Any]] = []
+    for path, volume in {**app.mounted_volumes, **options.mounted_volumes}.items():
+        name = volume.name or app.name_for_volume(volume, path)
+        other = found.setdefault((volume.kind, name), path)
+        if other != path:
+            raise InvalidError(
+                f"{function.name} mounts volume {name!r} twice, at {other!r} and {path!r}. A container sees "
+                "a volume at one path: use a symbolic link in the function for the other."
+            )
+        told.append(
+            {
+                "name": name,
+                "mount_path": path,
+                "read_only": volume.is_read_only,
+                "sub_path": volume.sub_path,
+                "kind": volume.kind,
+                "create": volume.create,
+            }
+        )
+    return told

@@ -46,6 +46,8 @@ class Kernel:
         self.journal = journal
         self.post = self.core.post
         self.now = self.core.now
+        self.accept_http: Callable[[Any, str], None] = lambda sock, container_id: sock.close()
+        """Serves HTTP on a socket that a container (by id) has sent."""
         self._started: dict[str, c.StartContainer] = {}
         self._input_containers: dict[str, str] = {}
         self.core.carry_out |= {

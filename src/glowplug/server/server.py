@@ -19,6 +19,7 @@ from glowplug.ports.backend import NodeBackend
 from glowplug.ports.images import Contents, Images
 from glowplug.ports.journal import Journal, Predecessor
 from glowplug.ports.secrets import Secrets
+from glowplug.ports.volumes import StoredVolumes
 from glowplug.server.execs import Execs
 from glowplug.server.found import find_container
 from glowplug.server.http.lazy import LazyHttp
@@ -50,6 +51,7 @@ class Server:
         secrets: Secrets,
         images: Images,
         contents: Contents,
+        volumes: StoredVolumes,
     ) -> None:
         self.settings = settings
         self.started_at = time.time()
@@ -61,11 +63,13 @@ class Server:
         self.images = images
         self.contents = contents
         self.execs = Execs(self._open_exec)
+        self.volumes = volumes
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         self._used_at = time.monotonic()
         self._listener: Listener | None = None
         self._http = LazyHttp(self)
+        self.kernel.accept_http = self._http.accept
         self._forgot_at = time.monotonic()
 
     def start(self) -> None:

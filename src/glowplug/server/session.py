@@ -134,6 +134,8 @@ class ClientSession:
             kernel.calls.cancel(message[1], message[2])
         elif kind in (messages.OPEN_APP, messages.CLOSE_APP, messages.ATTACH_CALL):
             self._answer(message)
+        elif kind == messages.HTTP:
+            kernel.accept_http(socket.socket(fileno=fds.pop(0)), self.container_id)
         elif kind == messages.PING:
             self.stream.send([messages.PONG, message[1]])
 

@@ -17,6 +17,7 @@ INPUTS = 10  # function_id, call_id, kept, [[input_id, payload], ...]
 CREDIT = 15  # input_id, items (to the container as well)
 CANCEL_CALL = 20  # call_id, terminate_containers
 ATTACH_CALL = 28  # request, call_id
+HTTP = 29  # no field; from a container: its end of the socket that travels beside it speaks HTTP
 
 # server -> client
 WELCOME = 2  # server_pid, banner

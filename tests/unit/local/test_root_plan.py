@@ -13,6 +13,7 @@ from glowplug.backends.local import sandbox
 from glowplug.backends.local.bubblewrap import Bubblewrap
 from glowplug.backends.local.environments import Environments, runtime_directory
 from glowplug.backends.local.sandbox import RootPlan, VolumeMount, make_root_plan
+from glowplug.ports.volumes import View
 
 RUNTIME = runtime_directory()
 
@@ -165,6 +166,10 @@ def test_what_is_mounted_inside_the_scripts_directory_is_shown_when_needed(place
 # volumes
 
 
+def view_of(volume: VolumeMount) -> View:
+    return View(volume.path, volume.source)
+
+
 def container_binds(made: RootPlan) -> list[tuple[str, str]]:
     return [(path, mode) for _, path, mode in made.for_container([])["binds"]]
 
@@ -174,7 +179,8 @@ def test_a_volume_below_a_read_only_path_makes_that_an_overlay():
     modes = dict(container_binds(made))
     assert modes["/usr"] == "overlay"
     assert modes["/etc"] == "ro"
-    assert modes["/usr/share/glowplug-x/deep"] == modes["/data/deep"] == "rw"
+    shown = made.for_container([], views=[view_of(each) for each in made.volumes])["volumes"]
+    assert [path for path, *_ in shown] == ["/data/deep", "/usr/share/glowplug-x/deep"]
 
 
 def test_one_on_a_directory_that_is_there_needs_none():
@@ -185,10 +191,24 @@ def test_one_on_a_directory_that_is_there_needs_none():
 def test_a_volume_in_a_volume_is_bound_after_it(inner_first):
     volumes = [VolumeMount("/outer", "/data"), VolumeMount("/inner", "/data/cache")]
     made = plan(volumes=volumes[::-1] if inner_first else volumes)
-    bound = made.for_container([])["binds"][-2:]
-    assert [path for _, path, _ in bound] == ["/data", "/data/cache"]
+    bound = made.for_container([], views=[view_of(each) for each in made.volumes])["volumes"]
+    assert [path for path, *_ in bound] == ["/data", "/data/cache"]
     sources = {f"{sandbox.ZYGOTE_VOLUMES}/{n}": each.source for n, each in enumerate(made.volumes)}
-    assert [sources[source] for source, _, _ in bound] == ["/outer", "/inner"]
+    assert [sources[source] for _, source, *_ in bound] == ["/outer", "/inner"]
+
+
+def test_a_container_writes_above_a_commit_that_it_cannot_write():
+    made = plan(volumes=[VolumeMount("/home/user/v", "/data", layered=True)])
+    arguments = made.bubblewrap_arguments(Bubblewrap("/usr/bin/bwrap", (0, 11), supports_overlay=True))
+    place = f"{sandbox.ZYGOTE_VOLUMES}/0"
+    assert arguments[arguments.index(f"{place}/trees") - 2 :][:2] == ["--ro-bind", "/home/user/v/trees"]
+    assert arguments[arguments.index(f"{place}/mounts") - 2 :][:2] == ["--bind", "/home/user/v/mounts"]
+    view = View(
+        "/data", "/home/user/v/trees/3", "/home/user/v/mounts/c/1/upper", "/home/user/v/mounts/c/1/work"
+    )
+    assert made.for_container([], views=[view])["volumes"] == [
+        ["/data", f"{place}/trees/3", f"{place}/mounts/c/1/upper", f"{place}/mounts/c/1/work"]
+    ]
 
 
 def test_read_only_volumes_are_so_from_the_zygote_on():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 
 import pytest
@@ -107,18 +106,24 @@ def test_containers_do_not_reach_stored_secrets(monkeypatch):
 
 def test_volumes_of_every_era():
     volume = glowplug.Volume.from_name("models", create_if_missing=True)
-    assert (volume.name, volume.read_only) == ("models", False)
-    assert volume.with_mount_options(read_only=True).read_only
-    assert volume.commit() is None
-    assert asyncio.run(volume.reload.aio()) is None
+    assert (volume.name, volume.is_read_only) == ("models", False)
+    assert volume.with_mount_options(read_only=True).is_read_only
+    assert volume.read_only().is_read_only
+    assert volume.create
+    assert not glowplug.Volume.from_name("models").create
+    assert glowplug.SharedVolume().create
+    with pytest.raises(InvalidError, match=r"commit\(\) of volume 'models': it is for a container"):
+        volume.commit()
+    with pytest.raises(InvalidError, match="within the volume"):
+        volume.with_mount_options(sub_path="../other")
     assert pickle.loads(pickle.dumps(volume)).name == "models"
     assert glowplug.NetworkFileSystem.from_name("nfs", create_if_missing=True).name == "nfs"
     assert glowplug.SharedVolume().name is None
-    with pytest.warns(DeprecationError, match=r"from_name\('data'\)"):
+    with pytest.warns(DeprecationError, match=r"from_name\('data', create_if_missing=True\)"):
         assert glowplug.SharedVolume().persist("data").name == "data"
-    with pytest.warns(DeprecationError, match=r"from_name\('data'\)"):
+    with pytest.warns(DeprecationError, match=r"from_name\('data', create_if_missing=True\)"):
         assert glowplug.Volume.persisted("data").name == "data"
     with pytest.warns(NotCarriedOutWarning, match="environment_name= means nothing"):
         glowplug.Volume.from_name("models", environment_name="dev")
-    with pytest.raises(AttributeError, match=r"Volume\.listdir is not in Glowplug .*os\.listdir"):
-        volume.listdir("/")
+    with pytest.raises(AttributeError, match=r"Volume\.from_id is not in Glowplug .*from_name"):
+        volume.from_id("vo-1")

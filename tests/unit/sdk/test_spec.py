@@ -73,9 +73,9 @@ def test_everything_that_was_declared_is_told():
         "is_async": False,
         "is_generator": False,
         "volumes": [
-            {"name": "of-app", "mount_path": "/app", "read_only": False},
-            {"name": "specs.data-set", "mount_path": "/data/set", "read_only": False},
-            {"name": "models", "mount_path": "/v", "read_only": True},
+            _volume("of-app", "/app", create=False),
+            _volume("specs.data-set", "/data/set", kind="shared"),
+            _volume("models", "/v", read_only=True, create=False),
         ],
         "env": {"E": "1"},
         "secrets": [{"variables": {"A": "app", "B": "function"}}],
@@ -279,3 +279,25 @@ def test_the_digest_follows_the_script_and_its_neighbours(tmp_path, monkeypatch)
     assert find_source("digested").digest == before
     neighbour.write_text("changed = 1")
     assert find_source("digested").digest != before
+
+
+def _volume(name, path, **more):
+    plain = {"read_only": False, "sub_path": "", "kind": "volume", "create": True}
+    return {"name": name, "mount_path": path, **plain, **more}
+
+
+def test_a_volume_is_mounted_once():
+    app = glowplug.App("twice")
+    volume = glowplug.Volume.from_name("models", create_if_missing=True)
+
+    @app.function(volumes={"/a": volume, "/b": volume}, serialized=True)
+    def twice():
+        pass
+
+    with pytest.raises(InvalidError, match=r"twice mounts volume 'models' twice, at '/a' and '/b'"):
+        function_spec(twice)
+
+    with pytest.raises(InvalidError, match="two volumes are to be at '/a'"):
+        app.function(volumes={"/a": volume, "/a/": glowplug.Volume.from_name("other")}, serialized=True)(
+            lambda: 1
+        )

@@ -92,7 +92,7 @@ contents = st.binary(max_size=40) | st.integers(1, 255).map(lambda number: bytes
 operations = st.lists(st.tuples(names, st.none() | contents), max_size=6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(operations, max_size=5))
 def test_any_commits_hold_what_a_dict_holds(tmp_path_factory: pytest.TempPathFactory, commits: list):
     directory = tmp_path_factory.mktemp("v")

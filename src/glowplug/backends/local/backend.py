@@ -19,13 +19,15 @@ from glowplug.backends.local.containers import LocalContainer
 from glowplug.backends.local.environments import Environment, Environments, runtime_directory
 from glowplug.backends.local.hidden import HiddenPaths
 from glowplug.backends.local.inventory import GpuLocks, Inventory, Watch
-from glowplug.backends.local.sandbox import NodeEnvironment, RootPlan, VolumeMount
+from glowplug.backends.local.sandbox import NodeEnvironment, RootPlan
+from glowplug.backends.local.volumes import LocalVolumes, uses_of
 from glowplug.backends.local.zygotes import Zygote, ZygotePool
 from glowplug.model import errors
 from glowplug.model.function import FunctionSpec
 from glowplug.model.node import Gpu, Node
 from glowplug.ports.backend import ContainerListener, ContainerStart, LeasedInput
 from glowplug.ports.images import ReadyImages
+from glowplug.ports.volumes import VOLUME, View, VolumeViews
 from glowplug.wire import messages
 from glowplug.wire.stream import Descriptor, Outbox
 
@@ -57,6 +59,7 @@ class LocalBackend:
         shared_imports: bool = True,
         environ: dict[str, str] | None = None,
         images: ReadyImages | None = None,
+        volumes: VolumeViews | None = None,
     ) -> None:
         if sandbox_mode not in SANDBOX_MODES:
             raise errors.InvalidError(
@@ -67,7 +70,6 @@ class LocalBackend:
         self._watch: Watch | None = None
         self._home = home
         self._hidden = HiddenPaths([str(home), *map(str, private)])
-        self._volumes = home / "volumes"
         self._outbox = outbox
         self._preload = preload
         self._node_environment = NodeEnvironment.read(
@@ -98,6 +100,8 @@ class LocalBackend:
         self._environments = Environments(
             runtime_directory(), alias_directory, home, images, self.bubblewrap is not None
         )
+        given = dict(os.environ) if environ is None else environ
+        self.volumes = LocalVolumes(volumes, home, self.bubblewrap, given) if volumes is not None else None
         self.banner: str = inventory.banner()
         self.warning = "" if self.bubblewrap else _plain_warning(self.sandbox_refusal)
 
@@ -156,7 +160,13 @@ class LocalBackend:
             container.client_socket.close()
         else:
             self._listener.client_connected(container.id, container.client_socket)
-        self._fork_when_ready(container, *fork)
+        if self.volumes is None:
+            self._fork_when_ready(container, *fork, [])
+            return
+        self._tell_of_shared_volumes(start)
+        self.volumes.open(
+            container, lambda views: self._fork_when_ready(container, *fork, views), container.fail
+        )
 
     def stop_container(self, container_id: str, grace_s: float, reason: str) -> None:
         container = self._containers.get(container_id)
@@ -201,6 +211,8 @@ class LocalBackend:
         if self._containers:
             await self._closing.wait()
         self._zygotes.close()
+        if self.volumes is not None:
+            self.volumes.close()
         self._bounds.close()
         for link in self._links:
             with contextlib.suppress(OSError):
@@ -213,7 +225,12 @@ class LocalBackend:
     # zygotes
 
     def _fork_when_ready(
-        self, container: LocalContainer, plain: Zygote, importing: Zygote | None, plan: RootPlan
+        self,
+        container: LocalContainer,
+        plain: Zygote,
+        importing: Zygote | None,
+        plan: RootPlan,
+        views: Sequence[View],
     ) -> None:
         start = container.start
 
@@ -228,7 +245,7 @@ class LocalBackend:
                 wait_for(zygote.made_by(secrets))
             elif zygote.state == "ready":
                 self._show_import_output(container, zygote)
-                self._fork(container, zygote, plan)
+                self._fork(container, zygote, plan, views)
             elif zygote.state == "unforkable":
                 self._tell_once(start.function, zygote)
                 wait_for(plain)
@@ -238,13 +255,20 @@ class LocalBackend:
 
         wait_for(importing or plain)
 
-    def _fork(self, container: LocalContainer, zygote: Zygote, plan: RootPlan) -> None:
+    def _fork(self, container: LocalContainer, zygote: Zygote, plan: RootPlan, views: Sequence[View]) -> None:
         root = None
         if self.bubblewrap is not None:
             definition = container.start.function.definition
             root = plan.for_container(
-                _devices(_gpus_of(container.start)), bool(definition.get("block_network"))
+                _devices(_gpus_of(container.start)), bool(definition.get("block_network")), views
             )
+        else:
+            try:
+                for view in views:
+                    self._links.add(_link_volume(Path(view.source), Path(view.mount_path)))
+            except errors.Error as error:
+                container.fail(str(error))
+                return
 
         def forked(pidfd: int, reason: str) -> None:
             container.close_their_fds()
@@ -252,6 +276,8 @@ class LocalBackend:
                 container.fail(container.said() or reason or "the container's process could not be started")
             else:
                 container.forked(pidfd)
+                if self.volumes is not None and not container.gone:
+                    self.volumes.started(container, zygote, plan)
 
         bounds = self._bounds.request(container, plan.scratch)
         zygote.fork(container.id, root, bounds, container.their_fds(), container.entrances(), forked)
@@ -265,7 +291,7 @@ class LocalBackend:
     def _zygote_for(
         self, function: FunctionSpec, environment: Environment, source: dict[str, Any]
     ) -> tuple[Zygote, Zygote | None, RootPlan]:
-        volumes = [self._mount(volume) for volume in function.definition.get("volumes", ())]
+        volumes = self.volumes.mounts(function) if self.volumes is not None else []
         devices = [] if self._inventory.virtual else sandbox.gpu_device_paths()
         scratch = self._bounds.scratch_of(function, source) if self.bubblewrap else ""
         plan = sandbox.make_root_plan(environment, source, volumes, devices, self._hidden, scratch)
@@ -300,17 +326,6 @@ class LocalBackend:
             return python if self.bubblewrap is None else plan.bubblewrap_arguments(self.bubblewrap) + python
 
         return command
-
-    def _mount(self, volume: dict[str, Any]) -> VolumeMount:
-        if os.sep in volume["name"] or volume["name"] in ("", ".", ".."):
-            raise errors.InvalidError(
-                f"a volume cannot be named {volume['name']!r}: its name is that of a directory"
-            )
-        directory = self._volumes / volume["name"]
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.bubblewrap is None:
-            self._links.add(_link_volume(directory, Path(volume["mount_path"])))
-        return VolumeMount(str(directory), volume["mount_path"], volume.get("read_only", False))
 
     # what a container is told
 
@@ -382,6 +397,19 @@ class LocalBackend:
         container = self._containers.get(container_id)
         return container.host_pids if container is not None else ()
 
+    def mounted_volumes(self, container_id: str) -> frozenset[tuple[str, str]]:
+        container = self._containers.get(container_id)
+        uses = uses_of(container.start.function) if container is not None else ()
+        return frozenset((use.kind, use.name) for use in uses)
+
+    async def commit_volume(self, container_id: str, name: str) -> dict[str, Any]:
+        assert self.volumes is not None
+        return await self.volumes.commit(container_id, name)
+
+    async def reload_volume(self, container_id: str, name: str) -> dict[str, Any]:
+        assert self.volumes is not None
+        return await self.volumes.reload(container_id, name)
+
     def own_pids(self) -> set[int]:
         """Host pids of containers and what they started, so that they are not taken for strangers."""
         return usage.descendants({pid for each in self._containers.values() for pid in each.host_pids})
@@ -416,6 +444,24 @@ class LocalBackend:
         if text:
             assert self._listener is not None
             self._listener.log_written(container.id, "", "stdout", text.splitlines())
+
+    def _tell_of_shared_volumes(self, start: ContainerStart) -> None:
+        """Once an app."""
+        function = start.function
+        told = f"{function.app_id} volumes"
+        uses = uses_of(function)
+        if self.volumes is None or told in self._told or not any(use.kind == VOLUME for use in uses):
+            return
+        if self.volumes.refusal:
+            self._told.add(told)
+            assert self._listener is not None
+            self._listener.notice(
+                function.app_id,
+                function.id,
+                "info",
+                f"containers share one directory of each volume here ({self.volumes.refusal}): what one "
+                "writes the others see at once, and commit() records it",
+            )
 
     def _tell_once(self, function: FunctionSpec, zygote: Zygote) -> None:
         if zygote.name in self._told or zygote.reason.startswith("its import failed"):

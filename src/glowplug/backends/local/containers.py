@@ -56,6 +56,8 @@ class LocalContainer:
         self.group = group
         self.scratch: Path | None = None
         """Where on disk it writes what is its own."""
+        self.before_gone: Callable[[Callable[[], None]], None] | None = None
+        """Does what must be done before the container's end is reported, then calls what it is given."""
         self._failure: tuple[str, bool] | None = None
         self._verdict: ContainerExit | None = None
         """Why it is being killed, where that is known before its end."""
@@ -263,6 +265,11 @@ class LocalContainer:
             if len(chunk) < PIPE_READ_BYTES:
                 return
 
+    def notice(self, text: str) -> None:
+        """Tell the client of its app."""
+        function = self.start.function
+        self._listener.notice(function.app_id, function.id, "warning", f"{function.name}: {text}")
+
     def _finish_lines(self, input_id: str) -> None:
         for name, cutter in self._cutters.items():
             for owner, lines in cutter.finish(input_id):
@@ -313,6 +320,12 @@ class LocalContainer:
                 os.close(fd)
         self._status = self._pidfd = self._own_pidfd = self._memory_event = -1
         self.close_their_fds()
+        if self.before_gone is not None:
+            self.before_gone(lambda: self._report_end(exit))
+        else:
+            self._report_end(exit)
+
+    def _report_end(self, exit: ContainerExit) -> None:
         self._on_gone(self)
         if self.ready or self.stop_reason:
             self._listener.container_exited(self.id, exit)

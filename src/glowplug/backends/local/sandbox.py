@@ -14,6 +14,7 @@ from typing import Any
 from glowplug.backends.local.bubblewrap import Bubblewrap
 from glowplug.backends.local.environments import HOME, Environment, FilesBind
 from glowplug.backends.local.hidden import HiddenPaths
+from glowplug.ports.volumes import View
 from glowplug.wire.agreed import LAYERS, NEW_ROOT, SCRATCH
 
 SYSTEM_PATHS = (
@@ -54,9 +55,36 @@ NOT_OF_IMAGES = frozenset({"dev", "proc", "sys", "tmp", "run"})
 
 @dataclass(frozen=True)
 class VolumeMount:
+    """``source`` is the directory that every container's view of the volume lies in; ``layered``: its commits
+    are under ``trees`` there, what containers write under ``mounts``."""
+
     source: str
     path: str
     read_only: bool = False
+    layered: bool = False
+
+    def arguments(self, number: int) -> list[str]:
+        """How a zygote holds it, for bubblewrap."""
+        place = f"{ZYGOTE_VOLUMES}/{number}"
+        if not self.layered:
+            return ["--ro-bind" if self.read_only else "--bind", self.source, place]
+        arguments = ["--ro-bind", f"{self.source}/trees", f"{place}/trees"]
+        if not self.read_only:
+            arguments += ["--bind", f"{self.source}/mounts", f"{place}/mounts"]
+        return arguments
+
+    def view(self, number: int, view: View) -> dict[str, str]:
+        """A container's view as the zygote's paths say it."""
+
+        def inside(path: str) -> str:
+            return f"{ZYGOTE_VOLUMES}/{number}{path[len(self.source) :]}" if path else ""
+
+        return {
+            "path": self.path,
+            "source": inside(view.source),
+            "upper": inside(view.upper),
+            "work": inside(view.work),
+        }
 
 
 @dataclass(frozen=True)
@@ -99,9 +127,10 @@ class RootPlan:
             # a second one, from which the zygote could not come back to its PID namespace after a fork.
             "--uid", "0", "--gid", "0",
             # To make namespaces and mounts; to let go of it all; to leave the network; to make overlays,
-            # whose working directory nobody may enter. Containers keep none of it.
+            # whose working directory nobody may enter; to enter a container's namespace with another view of
+            # a volume. Containers keep none of it.
             "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP", "--cap-add", "CAP_NET_ADMIN",
-            "--cap-add", "CAP_DAC_OVERRIDE",
+            "--cap-add", "CAP_DAC_OVERRIDE", "--cap-add", "CAP_SYS_CHROOT",
             "--proc", "/proc", "--dev", "/dev", "--perms", "0700", "--dir", NEW_ROOT,
             "--perms", "0700", "--dir", LAYERS,
         ]  # fmt: skip
@@ -118,8 +147,7 @@ class RootPlan:
                 arguments += ["--ro-bind", "/dev/null", path]
         arguments += self._files_arguments()
         for number, volume in enumerate(self.volumes):
-            option = "--ro-bind" if volume.read_only else "--bind"
-            arguments += [option, volume.source, f"{ZYGOTE_VOLUMES}/{number}"]
+            arguments += volume.arguments(number)
         if self.scratch:
             arguments += ["--bind", self.scratch, SCRATCH]
         for device in self.gpu_devices:
@@ -130,8 +158,10 @@ class RootPlan:
                 arguments += ["--remount-ro", path]
         return [*arguments, "--chdir", "/"]
 
-    def for_container(self, devices: Sequence[str], block_network: bool = False) -> dict[str, Any]:
-        """The plan a fork carries out (``container.isolation.enter_root``)."""
+    def for_container(
+        self, devices: Sequence[str], block_network: bool = False, views: Sequence[View] = ()
+    ) -> dict[str, Any]:
+        """The plan a fork carries out (``container.isolation.enter_root``). ``views``: of its volumes."""
         overlaid = self._overlaid()
         modes = {path: "overlay" if path in overlaid else mode for _, path, mode in self.binds}
         # In the zygote each path shows its source already, and covers come with what they lie in, but for
@@ -142,17 +172,26 @@ class RootPlan:
             if mode != "hidden" or modes.get(_ancestor(path, list(modes)) or "") == "overlay"
         ]
         binds += [[f"{ZYGOTE_FILES}/{n}", each.path, "files"] for n, each in enumerate(self.files)]
-        # A volume may lie in another, whichever was named first.
-        by_depth = sorted(enumerate(self.volumes), key=lambda each: each[1].path.count("/"))
-        binds += [[f"{ZYGOTE_VOLUMES}/{number}", volume.path, "rw"] for number, volume in by_depth]
+        shown = [self.view_inside(view) for view in views]
         return {
             "binds": binds,
+            # A volume may lie in another, whichever was named first.
+            "volumes": [
+                list(each.values()) for each in sorted(shown, key=lambda each: each["path"].count("/"))
+            ],
             "links": [list(link) for link in self.links],
             "private": [list(entry) for entry in PRIVATE_DIRECTORIES],
             "directories": list(self.directories),
             "devices": list(devices),
             "block_network": block_network,
         }
+
+    def view_inside(self, view: View) -> dict[str, str]:
+        """A view of one of the volumes, by the zygote's paths."""
+        for number, volume in enumerate(self.volumes):
+            if volume.path == view.mount_path:
+                return volume.view(number, view)
+        raise KeyError(view.mount_path)
 
     def _files_arguments(self) -> list[str]:
         """The files for the containers, and each at its own path for what a module reads while the zygote

@@ -47,6 +47,7 @@ class Zygote:
         self._importing: collections.deque[Zygote] = collections.deque()
         self._waiting: list[Callable[[Zygote], None]] = []
         self._forks: collections.deque[tuple[str, Callable[[int, str], None]]] = collections.deque()
+        self._remounts: collections.deque[Callable[[str], None]] = collections.deque()
         ours, self.theirs = socket.socketpair()
         self.stream = FrameStream(loop, ours, outbox, self._on_message, self._on_closed)
 
@@ -91,6 +92,14 @@ class Zygote:
             [Descriptor(fd) for fd in (*(os.dup(fd) for fd in fds), *groups)],
         )
 
+    def remount(self, container_id: str, view: dict[str, str], done: Callable[[str], None]) -> None:
+        """Show a container of this zygote another view of a volume; ``done(problem)``, "" when it is."""
+        if self.stream.closed:
+            done("the container has ended")
+            return
+        self._remounts.append(done)
+        self.stream.send({"op": "remount", "container_id": container_id, "view": view})
+
     def import_in_child(
         self, child: Zygote, module: str, source: dict[str, Any], env: dict[str, str]
     ) -> None:
@@ -114,6 +123,8 @@ class Zygote:
             container_id, forked = self._forks.popleft()
             assert container_id == message["container_id"]
             forked(fds.pop(0) if message["pid"] and fds else -1, message.get("reason", ""))
+        elif message["op"] == "remounted":
+            self._remounts.popleft()(message["problem"])
         elif message["op"] == "importing":
             self._importing.popleft().take_process(fds.pop(0) if fds else -1)
         else:
@@ -141,6 +152,8 @@ class Zygote:
 
     def _on_closed(self) -> None:
         self._kill_child()
+        while self._remounts:
+            self._remounts.popleft()("the container has ended")
         if self.state == "starting" and self.process is None and self.reason == "" and not self._ended:
             # Its import has ended the process. A container that tries it in earnest says how.
             self.reason = "its import failed: it ended the process"

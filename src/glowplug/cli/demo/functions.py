@@ -9,7 +9,7 @@ import uuid
 import modal  # pyright: ignore[reportMissingImports]
 
 app = modal.App("demo")
-volume = modal.Volume.from_name("demo")
+marks = modal.NetworkFileSystem.from_name("demo", create_if_missing=True)
 
 # `glowplug demo` asks for the cards it has found. A container imports this file again; there nobody asks.
 GPU = json.loads(os.environ.get("DEMO_GPUS", '{"fallbacks": ["any"]}'))
@@ -82,7 +82,7 @@ def square(number):
     return number * number, os.environ["GLOWPLUG_CONTAINER_ID"]
 
 
-@app.function(gpu=GPU.get("moved"), retries=0, volumes={"/demo": volume})
+@app.function(gpu=GPU.get("moved"), retries=0, network_file_systems={"/demo": marks})
 def move():
     """The first attempt never ends by itself."""
     attempt = len(os.listdir("/demo")) + 1

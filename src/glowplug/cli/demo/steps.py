@@ -186,7 +186,7 @@ def show_map(stage: Stage) -> Iterator[str]:
 
 
 def show_drain(stage: Stage) -> Iterator[str]:
-    marks = stage.home / "volumes" / "demo"
+    marks = stage.home / "network-file-systems" / "demo"
     call = stage.script.move.spawn()
     until(lambda: (marks / "1").exists() or None, "the first attempt begins")
     first = stage.started("move")["node_id"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 import time
 import weakref
@@ -146,6 +147,19 @@ class Client:
         if request.error:
             raise errors.error_class(request.error)(request.result)
         return request.result
+
+    def open_http(self) -> socket.socket:
+        """A socket of our own to the server, to ask over HTTP what a container may."""
+        ours, theirs = socket.socketpair()
+        try:
+            passed: Any = _Passed(theirs.fileno())
+            self.send([messages.HTTP], [passed])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
 
     # the connection
 
@@ -322,6 +336,13 @@ class Client:
         for run in list(self._runs.values()):
             for call in list(run.calls.values()):
                 call.fail(error, text)
+
+
+class _Passed:
+    """A descriptor that travels beside a message, and stays its sender's."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
 
 class _Request:

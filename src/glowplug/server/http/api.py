@@ -28,6 +28,7 @@ from glowplug.server.http import (
     plan,
     secrets,
     status,
+    volumes,
 )
 from glowplug.server.http.route import Route
 
@@ -45,6 +46,7 @@ ROUTES: tuple[Route, ...] = (
     *explain.ROUTES,
     *plan.ROUTES,
     *secrets.ROUTES,
+    *volumes.ROUTES,
     *metrics.ROUTES,
 )
 MAX_BODY_BYTES = 16 << 20
@@ -86,6 +88,7 @@ def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Res
     async def answer(request: Request) -> Response:
         server.touch()
         try:
+            _check_asker(server, route, request)
             body = None if route.body is None else await _read_body(request, route.body)
             found = await route.handler(server, request, body)
         except errors.Error as error:
@@ -103,6 +106,24 @@ def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Res
         return found if isinstance(found, Response) else _json(found)
 
     return answer
+
+
+def _check_asker(server: Server, route: Route, request: Request) -> None:
+    """A container may ask what concerns itself and the volumes that its function mounts."""
+    container = request.scope.get("state", {}).get("container", "")
+    if not container:
+        return
+    asked = request.path_params
+    if not route.inside or asked.get("container", container) != container:
+        raise errors.PermissionDeniedError(
+            f"{route.method} {request.url.path} cannot be asked inside a container"
+        )
+    kind = request.query_params.get("kind", "volume")
+    if (kind, asked["volume"]) not in server.backend.mounted_volumes(container):
+        raise errors.PermissionDeniedError(
+            f"{asked['volume']!r} is not mounted in this container: name it in volumes= (or "
+            "network_file_systems=) of the function that uses it"
+        )
 
 
 async def _read_body(request: Request, kind: Any) -> Any:

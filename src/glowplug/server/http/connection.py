@@ -43,10 +43,12 @@ class HttpConnections:
         self._config.load()
         self._state = ServerState()
 
-    async def serve(self, sock: socket.socket) -> None:
+    async def serve(self, sock: socket.socket, container_id: str = "") -> None:
         """Hand the socket to the protocol, which answers from now on."""
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: H11Protocol(self._config, self._state, {}, loop), sock)
+        asker = {"container": container_id} if container_id else {}
+        sock.setblocking(False)
+        await loop.connect_accepted_socket(lambda: H11Protocol(self._config, self._state, asker, loop), sock)
 
     async def close(self) -> None:
         for connection in list(self._state.connections):

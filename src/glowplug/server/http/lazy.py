@@ -20,8 +20,9 @@ class LazyHttp:
         self._connections: HttpConnections | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
-    def accept(self, sock: socket.socket) -> None:
-        serving = asyncio.get_running_loop().create_task(self._serve(sock))
+    def accept(self, sock: socket.socket, container_id: str = "") -> None:
+        """``container_id``: who asks, when it is no user."""
+        serving = asyncio.get_running_loop().create_task(self._serve(sock, container_id))
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
 
@@ -32,7 +33,7 @@ class LazyHttp:
         if self._connections is not None:
             await self._connections.close()
 
-    async def _serve(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket, container_id: str) -> None:
         try:
             if self._connections is None:
                 # In another thread, so that calls go on meanwhile.
@@ -40,7 +41,7 @@ class LazyHttp:
                 from glowplug.server.http.connection import HttpConnections
 
                 self._connections = self._connections or HttpConnections(self._server)
-            await self._connections.serve(sock)
+            await self._connections.serve(sock, container_id)
         except Exception:
             traceback.print_exc()  # into the server's log; nobody awaits this
             sock.close()

@@ -29,6 +29,8 @@ class Route:
     body: Any = None
     raw_body: str = ""
     """The media type of a body that the handler reads itself."""
+    inside: bool = False
+    """Whether a container may ask it, for the volumes that its function mounts."""
     query: dict[str, str] = field(default_factory=dict[str, str])
     """Query parameters and what they mean. All may be left out."""
 

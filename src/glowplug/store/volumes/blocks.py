@@ -34,8 +34,12 @@ class Blocks:
     def make(self) -> None:
         self.large.mkdir(mode=0o700, exist_ok=True)
         self.small.mkdir(mode=0o700, exist_ok=True)
-        for number in range(256):
-            (self.small / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+
+    def make_place(self, digest: str) -> Path:
+        """Where a block will be."""
+        path = self.path(digest)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return path
 
     def path(self, digest: str) -> Path:
         return self.small / digest[:2] / digest
@@ -112,6 +116,7 @@ class Blocks:
         if len(entry.blocks) == DIGEST_BYTES:
             path = self.path(entry.digests[0])
             if not path.exists():
+                self.make_place(path.name)
                 self._write_beside(path, [self.read(entry.digests[0], of)], entry)
             elif path.stat().st_size != entry.size:
                 raise errors.DataLossError(

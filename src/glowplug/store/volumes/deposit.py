@@ -33,7 +33,7 @@ class Deposit:
         name = digest.hexdigest()
         if self._blocks.has(name):
             return digest.digest()
-        path = self._blocks.path(name)
+        path = self._blocks.make_place(name)
         temporary = path.with_name(f"{name}.{threading.get_ident()}.new")
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -65,7 +65,7 @@ class Deposit:
 
     def link_small(self, path: Path, entry: Entry) -> None:
         """Take over a file that nobody writes any more."""
-        target = self._blocks.path(entry.digests[0])
+        target = self._blocks.make_place(entry.digests[0])
         try:
             os.link(path, target)
         except FileExistsError:

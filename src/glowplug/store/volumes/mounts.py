@@ -16,7 +16,7 @@ import msgspec
 from glowplug.model import errors
 from glowplug.store.volumes import disk
 from glowplug.store.volumes.deposit import Deposit
-from glowplug.store.volumes.manifest import DIRECTORY, Change, Entry, Manifest
+from glowplug.store.volumes.manifest import Change, Entry, Manifest
 from glowplug.store.volumes.scan import Known, Scan, scan_upper
 from glowplug.store.volumes.volume import Committed, Volume
 
@@ -66,15 +66,7 @@ class Mount:
     @property
     def lower(self) -> Path:
         """The directory under the writes."""
-        tree = self.volume.trees.path(self.base)
-        if not self.sub_path:
-            return tree
-        entry = self.base.entries.get(self.sub_path)
-        if entry is None:
-            return tree.with_name("empty")
-        if entry.kind != DIRECTORY:
-            raise errors.NotFoundError(f"{self.volume.of} has no directory {self.sub_path!r} to be mounted")
-        return tree / self.sub_path
+        return self.volume.trees.part(self.base, self.sub_path)
 
     @property
     def upper(self) -> Path:

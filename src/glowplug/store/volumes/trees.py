@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from glowplug.model import errors
 from glowplug.store.volumes import disk
 from glowplug.store.volumes.blocks import Blocks, set_attributes
 from glowplug.store.volumes.manifest import DIRECTORY, LINK, Entries, Entry, Manifest
@@ -48,11 +49,17 @@ class Trees:
             self._drop_unused(manifest.number)
             return place
 
-    def adopt(self, manifest: Manifest, place: Path) -> None:
-        """``place`` was made to hold exactly this commit."""
-        with self._lock:
-            disk.rename(place, self.directory / str(manifest.number))
-            self._ready[manifest.number] = manifest
+    def part(self, manifest: Manifest, sub_path: str) -> Path:
+        """A directory of a commit; an empty one where there is none yet. Raises ``NotFoundError``."""
+        tree = self.path(manifest)
+        if not sub_path:
+            return tree
+        entry = manifest.entries.get(sub_path)
+        if entry is None:
+            return self.directory / "empty"
+        if entry.kind != DIRECTORY:
+            raise errors.NotFoundError(f"{self._of}: {sub_path!r} is no directory and cannot be mounted")
+        return tree / sub_path
 
     def _check_out(self, manifest: Manifest, place: Path) -> None:
         temporary = place.with_name(place.name + ".new")

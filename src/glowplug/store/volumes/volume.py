@@ -27,6 +27,7 @@ from glowplug.store.volumes import disk
 from glowplug.store.volumes.blocks import Blocks
 from glowplug.store.volumes.deposit import Deposit
 from glowplug.store.volumes.manifest import EMPTY, Change, Entries, Manifest, decode_manifest, merge
+from glowplug.store.volumes.scan import Known
 from glowplug.store.volumes.trees import Trees
 
 FORMAT = 1
@@ -66,9 +67,11 @@ class Volume:
         self.blocks = Blocks(directory)
         self.trees = Trees(directory, self.blocks, self.of, lambda: set(+self.mounted))
         self._pinned: collections.Counter[int] = collections.Counter()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._uploaded: dict[str, float] = {}
         self._replaced_bytes = 0
+        self.live_known: Known = {}
+        """Of the shared directory, where there is one (``live``)."""
         self._open()
 
     @classmethod
@@ -98,7 +101,7 @@ class Volume:
         self.blocks.make()
         self.trees.make()
         # What a commit that came to nothing has left may be incomplete, and the next one would trust it.
-        with self._lock:
+        with self.lock:
             self._collect()
 
     def _read_head(self) -> Manifest:
@@ -130,13 +133,13 @@ class Volume:
     @contextlib.contextmanager
     def pinned(self) -> Iterator[Manifest]:
         """The latest commit, whose blocks stay for as long as it is read."""
-        with self._lock:
+        with self.lock:
             manifest = self.head
             self._pinned[manifest.number] += 1
         try:
             yield manifest
         finally:
-            with self._lock:
+            with self.lock:
                 self._pinned[manifest.number] -= 1
 
     @property
@@ -156,7 +159,7 @@ class Volume:
         Raises ``ResourceExhaustedError`` when the disk is full, ``DataLossError`` when it fails; nothing of
         the commit is there then.
         """
-        with self._lock:
+        with self.lock:
             latest = self.head
             deposit = Deposit(self.blocks)
             manifest: Manifest | None = None
@@ -203,37 +206,37 @@ class Volume:
                 self._replaced_bytes += entry.size
         if self._replaced_bytes > COLLECT_BYTES:
             self._collect()
-        elif not self.mounted[latest.number] and not self._pinned[latest.number] and latest.number:
+        elif latest.number and latest.number not in self._left_bases() | {*+self.mounted, *+self._pinned}:
             (self.directory / "commits" / str(latest.number)).unlink(missing_ok=True)
 
     # blocks of clients
 
     def missing(self, digests: Sequence[str]) -> list[str]:
-        with self._lock:
+        with self.lock:
             now = time.monotonic()
             here = [digest for digest in digests if self.blocks.has(digest)]
             self._uploaded.update((digest, now) for digest in here)
         found = set(here)
         return [digest for digest in digests if digest not in found]
 
-    def put_block(self, digest: str, content: bytes) -> None:
-        """Raises ``InvalidError`` when the bytes are not those of ``digest``."""
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise errors.InvalidError(f"{self.of}: block {digest[:12]} arrived damaged; send it again")
-        with self._lock:
+    def put_blocks(self, blocks: Sequence[memoryview]) -> list[str]:
+        """Store blocks for a commit that follows; returns their digests."""
+        with self.lock:
             deposit = Deposit(self.blocks)
             try:
-                deposit.block(content)
+                digests = [deposit.block(block).hex() for block in blocks]
             except OSError as error:
                 deposit.undo()
                 raise disk.told(error, f"the upload to {self.of} failed") from error
-            self._uploaded[digest] = time.monotonic()
+            now = time.monotonic()
+            self._uploaded.update((digest, now) for digest in digests)
+            return digests
 
     # what is no longer needed
 
     def collect(self) -> int:
         """Remove blocks that nothing refers to; returns the bytes that freed."""
-        with self._lock:
+        with self.lock:
             return self._collect()
 
     def _collect(self) -> int:
@@ -250,5 +253,7 @@ class Volume:
         return self.blocks.collect(entries, self._uploaded)
 
     def _left_bases(self) -> set[int]:
-        """Commits that views of a server before this one lie on."""
-        return {int(path.read_text().split()[0]) for path in self.directory.glob("mounts/*/*/base")}
+        """Commits that views of a server before this one lie on, and what a shared directory was in line
+        with."""
+        left = [*self.directory.glob("mounts/*/*/base"), *self.directory.glob("live.number")]
+        return {int(path.read_text().split()[0]) for path in left}
