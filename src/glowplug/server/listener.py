@@ -93,18 +93,18 @@ class Listener:
             self._drop(sock)
             return
         for greeting in greetings:
+            # The answer may be that this server ends for another: it still has to be sent.
+            self._release(sock)
             try:
                 if greeting[0] == messages.EXEC:
-                    self._release(sock)
                     self._on_exec(sock, greetings, reader)  # it may have said more already
                     return
                 if greeting[0] != messages.HELLO:
                     raise ValueError("the first message is no greeting")
                 answer, keep = self._on_hello(greeting[1:])
             except (TypeError, ValueError, LookupError):  # no client of ours says that
-                self._drop(sock)
+                sock.close()
                 return
-            self._release(sock)
             try:
                 sock.send(frame(answer))
             except OSError:

@@ -22,7 +22,7 @@ def test_a_greeting_that_ends_the_server_is_answered(tmp_path: Path):
             return [messages.HELLO, "ended for another"], False
 
         path = str(tmp_path / "socket")
-        listener.append(Listener(loop, path, on_hello, lambda _: None, lambda _: None))
+        listener.append(Listener(loop, path, on_hello, *[lambda *_: None] * 3))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
             client.sendall(frame([messages.HELLO]))
