@@ -26,6 +26,8 @@ def test_a_greeting_that_ends_the_server_is_answered(tmp_path: Path):
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
             client.sendall(frame([messages.HELLO]))
-            return await loop.run_in_executor(None, FrameReceiver(client).receive)
+            receiver = FrameReceiver(client)
+            await loop.run_in_executor(None, receiver.wait)
+            return receiver.receive()
 
     assert asyncio.run(ask()) == [[messages.HELLO, "ended for another"]]
