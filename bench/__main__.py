@@ -13,7 +13,7 @@ import report
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
-BENCHMARKS = ("call", "map", "fork", "cold", "arrays")
+BENCHMARKS = ("call", "map", "fork", "sandbox", "cold", "arrays")
 MEASURED = re.compile(r"(<!-- measured -->\n).*(<!-- end of measured -->)", re.DOTALL)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -13,6 +14,8 @@ from e2e.conftest import AppStarter, own_server, run_cli
 from e2e.processes import until
 from e2e.users import ordinary_place, ordinary_python, ordinary_user
 from glowplug.backends.local import cgroups
+from glowplug.cli.server import _running_pid
+from glowplug.client.settings import read_settings
 from glowplug.model import errors
 
 grouped = pytest.mark.skipif(not cgroups.find()[0], reason="no control groups of our own here")
@@ -217,4 +220,29 @@ def test_a_volume_without_a_sandbox_is_no_link_that_stays(tmp_path, monkeypatch)
         starter.close()
         assert run_cli(["server", "stop"], dict(os.environ)).returncode == 0
         until(lambda: not path.is_symlink(), "the end of the link")
-    assert (tmp_path / "home" / "volumes" / "gate" / "file").exists()
+
+
+@grouped
+@sandboxed
+def test_a_killed_server_leaves_no_groups_behind_for_long(tmp_path, monkeypatch):
+    def groups() -> set[str]:
+        name = cgroups.name_of(tmp_path / "home")
+        return {path.name for each in cgroups.find()[0] for path in each.base.glob(f"{name}/*/")}
+
+    with own_server(tmp_path) as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        starter = AppStarter(tmp_path)
+        starter("def f(): pass", f={"min_containers": 1}).remote("f")
+        before = groups()
+        assert before
+        pid = _running_pid(read_settings(env))
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        starter.close()
+        again = AppStarter(tmp_path)
+        again("def g(): pass", g={}).remote("g")
+        assert not before & groups()
+        again.close()
+        assert run_cli(["server", "stop"], dict(os.environ)).returncode == 0
+        until(lambda: not groups(), "the end of all groups")
