@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from e2e.conftest import SOURCE, run_cli
 from e2e.processes import MARK, marked, until
 from glowplug.client.http import UnixConnection, request
 from glowplug.client.settings import Settings, read_settings
-from glowplug.model.errors import ConflictError, InvalidError, NotFoundError
+from glowplug.model.errors import ConflictError, ExecutionError, InvalidError, NotFoundError
 from glowplug.model.files import FileEntry, FileTree
 from wheels import make_wheel, offline
 
@@ -408,6 +409,24 @@ def test_damage_is_found_by_the_command_and_mended_by_the_next_run(env, settings
     module.write_text("")
     assert Asking(settings, packages("alpha")).end()["cached"] is False
     assert "every file is as it was built" in run_cli(["image", "why", image_id], env).stdout
+
+
+def test_damage_that_only_an_import_notices_is_mended_by_the_next_run(env, settings, start_app):
+    image_id = Asking(settings, packages("alpha")).end()["image_id"]
+    (module,) = Path(env["GLOWPLUG_HOME"]).glob("images/venv/layers/*/lib/*/site-packages/alpha/__init__.py")
+    until((module.parents[4] / ".compiled").exists, "the bytecode")
+    shutil.rmtree(module.parent / "__pycache__")
+    stat = module.stat()
+    module.write_text("!" * stat.st_size)
+    os.utime(module, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert Asking(settings, packages("alpha")).end()["cached"] is True
+    definition = {"image": {"image_id": image_id, "mounts": []}}
+    app = start_app("import alpha\ndef f():\n    return alpha.VERSION\n", f={"definition": definition})
+    with pytest.raises(ExecutionError, match="SyntaxError"):
+        app.remote("f")
+    until(lambda: not Asking(settings, packages("alpha")).end()["cached"], "the new build")
+    again = start_app("import alpha\ndef f():\n    return alpha.VERSION\n", f={"definition": definition})
+    assert again.remote("f") == "1.0"
 
 
 def test_an_image_of_a_running_app_stays(env, settings, start_app):

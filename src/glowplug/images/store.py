@@ -64,6 +64,7 @@ class ImageStore:
         self._built: dict[str, BuiltImage] = {}
         self._handed_out: set[str] = set()
         """Directories that containers of this server may be using."""
+        self._closed = False
         self._started_at = time.time()
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "image")
 
@@ -85,6 +86,18 @@ class ImageStore:
 
     def tree(self, digest: str) -> Path | None:
         return self._trees.find(digest)
+
+    def suspect(self, image_id: str) -> None:
+        record = self._records.read(image_id)
+        if record is not None and not self._closed:
+            self._threads.submit(self._look_into, record)
+
+    def _look_into(self, record: Record) -> None:
+        builder = self._by_name(record.builder)
+        spec = record.image_spec
+        if isinstance(builder, LayeredBuilder) and builder.examine(spec):
+            builder.condemn(spec)
+            self._built.pop(record.image_id, None)
 
     # building
 
@@ -294,6 +307,7 @@ class ImageStore:
             builds = list(self._builds.values())
         for build in builds:
             build.abandon()
+        self._closed = True
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 

@@ -49,6 +49,7 @@ class BuiltLayer:
     text: str
     seconds: float
     built_at: float
+    damaged: bool = False
 
 
 class VenvBuilder:
@@ -132,6 +133,14 @@ class VenvBuilder:
         if path and not any(path.endswith(each) for paths in found.values() for each in paths):
             found.setdefault("the environment", []).append(path)
         return found
+
+    def condemn(self, spec: ImageSpec) -> None:
+        """The top layer is no longer whole; its record stays, to tell what is to be fetched anew."""
+        key = plan_venv(spec).layers[-1].key
+        with locked(self._lock(key), lambda: False):
+            record = read_json(self._record_path(key))
+            if isinstance(record, dict):
+                write_json(self._record_path(key), {**record, "damaged": True})
 
     def remove_layers(self, keep: Collection[str], spare: Collection[str]) -> int:
         """Forget every layer whose key is not among ``keep``; returns the bytes that are free now.
@@ -217,7 +226,7 @@ class VenvBuilder:
     def _whole(self, key: str) -> BuiltLayer | None:
         """The layer, unless it is absent or not as it was made."""
         layer = self._record(key)
-        if layer is None or not (layer.directory / "bin/python").exists():
+        if layer is None or layer.damaged or not (layer.directory / "bin/python").exists():
             return None
         return None if changed(layer.directory, layer.manifest) else layer
 
@@ -278,6 +287,7 @@ def _layer_from_wire(wire: dict[str, Any], directory: Path) -> BuiltLayer:
         wire["text"],
         wire["seconds"],
         wire["built_at"],
+        wire.get("damaged", False),
     )
 
 

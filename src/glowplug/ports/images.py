@@ -58,6 +58,11 @@ class ReadyImages(Protocol):
         """The directory that holds the files of a tree."""
         ...
 
+    def suspect(self, image_id: str) -> None:
+        """Something in it could not be imported: look at all of it, beside everything else, and forget what
+        is damaged, so that the next request builds it anew."""
+        ...
+
 
 class BuildLog(Protocol):
     """Where a build tells how far it is. Called on any thread."""
@@ -111,6 +116,10 @@ class LayeredBuilder(Protocol):
 
     def examine(self, spec: ImageSpec) -> dict[str, list[str]]:
         """Read everything; files that are not what was built, by package."""
+        ...
+
+    def condemn(self, spec: ImageSpec) -> None:
+        """What is damaged of it is no longer found."""
         ...
 
     def remove_layers(self, keep: Collection[str], spare: Collection[str]) -> int:

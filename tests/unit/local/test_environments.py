@@ -188,3 +188,12 @@ def test_modules_in_the_home_directory_are_found_without_links(tmp_path):
     found = of(environments(tmp_path, sandboxed=False), one=HOME)
     assert found.sys_path[0] == str(source)
     assert not os.path.lexists(f"{HOME}/mod.py")
+
+
+def test_links_go_with_the_server(tmp_path):
+    tree(tmp_path, "one", "a")
+    found = environments(tmp_path, sandboxed=False)
+    of(found, one=str(tmp_path / "data"))
+    assert (tmp_path / "data/a").read_text() == "one"
+    found.close()
+    assert os.listdir(tmp_path / "data") == []

@@ -214,6 +214,7 @@ class LocalBackend:
         if self.volumes is not None:
             self.volumes.close()
         self._bounds.close()
+        self._environments.close()
         for link in self._links:
             with contextlib.suppress(OSError):
                 link.unlink()
@@ -387,6 +388,8 @@ class LocalBackend:
     def _forget(self, container: LocalContainer) -> None:
         self._containers.pop(container.id, None)
         self._bounds.ended(container)
+        if container.failed_to_load:
+            self._environments.suspect(container.start.function.definition)
         if not container.start.node.virtual:
             for uuid in container.start.allocation.gpu_uuids:
                 self._locks.release(uuid)

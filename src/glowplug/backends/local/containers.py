@@ -91,6 +91,11 @@ class LocalContainer:
         self.data = FrameStream(loop, data, outbox, self._on_calls, self._on_closed)
         self.control = FrameStream(loop, control, outbox, self._on_control, self._on_closed)
 
+    @property
+    def failed_to_load(self) -> bool:
+        """Its function could not be imported, whoever is to blame."""
+        return self._failure is not None and self._failure[1]
+
     # starting
 
     def their_fds(self) -> list[int]:

@@ -7,6 +7,7 @@ comes last on ``sys.path``.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -74,6 +75,19 @@ class Environments:
         self._home = home
         self._images = images
         self._sandboxed = sandboxed
+        self._links: set[Path] = set()
+        """Where files appear on the machine itself, without a sandbox."""
+
+    def suspect(self, definition: dict[str, Any]) -> None:
+        """A function could not be imported: its image may be damaged."""
+        image_id = (definition.get("image") or {}).get("image_id")
+        if image_id and self._images is not None:
+            self._images.suspect(image_id)
+
+    def close(self) -> None:
+        for link in self._links:
+            with contextlib.suppress(OSError):
+                link.unlink()
 
     def of(self, definition: dict[str, Any], app: dict[str, Any]) -> Environment:
         """``app``: the environment that the app's client has sent.
@@ -130,7 +144,7 @@ class Environments:
         if not files:
             return environment
         if not self._sandboxed:
-            link_files(files)
+            self._links.update(link_files(files))
         # Without a root of its own a container cannot see them at HOME; their modules it can import.
         modules = [HOME] if self._sandboxed else [each.source for each in files if each.path == HOME]
         sys_path = (*modules, *(path for path in environment.sys_path if path not in modules))
@@ -149,9 +163,10 @@ class Environments:
         return found
 
 
-def link_files(files: Sequence[FilesBind]) -> None:
-    """Without a mount namespace files are links at the paths that they are meant for; modules in HOME are
-    found on ``sys.path``. Raises ``InvalidError`` where something else is."""
+def link_files(files: Sequence[FilesBind]) -> list[Path]:
+    """Without a mount namespace files are links at the paths that they are meant for, which are returned;
+    modules in HOME are found on ``sys.path``. Raises ``InvalidError`` where something else is."""
+    links: list[Path] = []
     for each in files:
         for name in sorted(os.listdir(each.source)):
             source, link = Path(each.source, name), Path(each.path, name)
@@ -164,11 +179,13 @@ def link_files(files: Sequence[FilesBind]) -> None:
                     raise FileExistsError("something is there, and containers share this machine's root")
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(source)
+                links.append(link)
             except OSError as error:
                 raise errors.InvalidError(
                     f"{link} cannot be shown to containers without a sandbox: {error}. `glowplug doctor` "
                     "says how to get one."
                 ) from error
+    return links
 
 
 def place_inside(path: str, workdir: str) -> str:
