@@ -31,6 +31,7 @@ ROOT = HERE.parents[1]
 FILES = (
     "test_inventory.py",
     "test_placing.py",
+    "test_images.py",
     "test_demo.py",
     "test_node_settings.py",
     "test_training.py",

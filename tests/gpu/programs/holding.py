@@ -12,7 +12,7 @@ LIMIT_S = 90.0
 NOTES = "/notes"
 
 app = modal.App("holding")
-volume = modal.Volume.from_name("holding", create_if_missing=True)
+volume = modal.NetworkFileSystem.from_name("holding", create_if_missing=True)
 
 
 def hold() -> None:
@@ -32,7 +32,7 @@ def briefly() -> int:
     return len(kept)
 
 
-@app.function(gpu=os.environ.get("GPU_TYPE", "any"), volumes={NOTES: volume})
+@app.function(gpu=os.environ.get("GPU_TYPE", "any"), network_file_systems={NOTES: volume})
 def until_killed(run: str) -> str:
     """The first attempt holds memory until somebody kills it; the next returns."""
     note = Path(NOTES, run)

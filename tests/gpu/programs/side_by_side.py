@@ -14,7 +14,7 @@ MEETING_LIMIT_S = 60.0
 MEETING = "/meeting"
 
 app = modal.App("side-by-side")
-volume = modal.Volume.from_name("side-by-side", create_if_missing=True)
+volume = modal.NetworkFileSystem.from_name("side-by-side", create_if_missing=True)
 
 
 def meet(name: str, round: str) -> None:
@@ -28,7 +28,7 @@ def meet(name: str, round: str) -> None:
         time.sleep(0.01)
 
 
-@app.function(gpu=os.environ.get("GPU_TYPE", "any"), volumes={MEETING: volume})
+@app.function(gpu=os.environ.get("GPU_TYPE", "any"), network_file_systems={MEETING: volume})
 def beside(run: str, number: int) -> dict:
     initialized_before = torch.cuda.is_initialized()
     begun_at = time.monotonic()
