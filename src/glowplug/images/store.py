@@ -31,6 +31,7 @@ from glowplug.ports.images import (
     ImageStory,
     KnownImage,
     LayeredBuilder,
+    MendingBuilder,
 )
 
 FILES_KEPT_S = 3600.0
@@ -96,7 +97,10 @@ class ImageStore:
         builder = self._by_name(record.builder)
         spec = record.image_spec
         if isinstance(builder, LayeredBuilder) and builder.examine(spec):
-            builder.condemn(spec)
+            if isinstance(builder, MendingBuilder):
+                builder.condemn(spec)
+            else:
+                builder.remove(record.image_id)
             self._built.pop(record.image_id, None)
 
     # building

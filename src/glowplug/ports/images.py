@@ -118,10 +118,6 @@ class LayeredBuilder(Protocol):
         """Read everything; files that are not what was built, by package."""
         ...
 
-    def condemn(self, spec: ImageSpec) -> None:
-        """What is damaged of it is no longer found."""
-        ...
-
     def remove_layers(self, keep: Collection[str], spare: Collection[str]) -> int:
         """Forget layers whose key is not among ``keep``, except in the directories ``spare``; the bytes
         freed."""
@@ -129,6 +125,15 @@ class LayeredBuilder(Protocol):
 
     def sweep(self) -> int:
         """Remove what a killed build has left; the bytes freed."""
+        ...
+
+
+@runtime_checkable
+class MendingBuilder(Protocol):
+    """A builder that needs what is damaged in order to mend it; of others a damaged image is removed."""
+
+    def condemn(self, spec: ImageSpec) -> None:
+        """What is damaged of it is no longer found, and made anew by the next build."""
         ...
 
 

@@ -13,11 +13,13 @@ import pytest
 
 from glowplug.images.commands import BuildStopped
 from glowplug.images.files import ContentFiles
+from glowplug.images.oci import OciBuilder
 from glowplug.images.store import ImageStore
 from glowplug.images.trees import Trees
+from glowplug.images.venv import VenvBuilder
 from glowplug.model.errors import ConflictError, ImageBuildError, NotFoundError
 from glowplug.model.image_spec import BuildStep, ImageSpec
-from glowplug.ports.images import BuildLog, BuiltImage
+from glowplug.ports.images import BuildLog, BuiltImage, LayeredBuilder, MendingBuilder
 
 WAIT_S = 20.0
 
@@ -278,3 +280,14 @@ def test_only_what_was_not_used_for_long_is_forgotten(bench):
     os.utime(bench.directory / "known" / f"{old}.json", (1, 1))
     assert bench.store.prune(86400, (), ())[0] == 1
     assert [each.image_id for each in bench.store.known(())] == [young]
+
+
+# builders
+
+
+@pytest.mark.parametrize("kind", [VenvBuilder, OciBuilder])
+def test_every_builder_of_ours_has_layers(kind):
+    """The store asks, and does without sizes and pruning where it is told no."""
+    made = kind.__new__(kind)
+    assert isinstance(made, LayeredBuilder)
+    assert isinstance(made, MendingBuilder) == (kind is VenvBuilder)
