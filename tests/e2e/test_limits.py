@@ -56,6 +56,10 @@ def test_a_function_within_its_limits(app):
         "def f(): return len(bytearray(32 << 20))", f={"definition": {"memory": (64, 256), "cpu": (0.5, 1)}}
     )
     assert modest.remote("f") == 32 << 20
+    [row] = json.loads(run_cli(["container", "list", "--json"], dict(os.environ)).stdout)
+    assert row["memory_limit_mib"] == 256
+    assert 0 < row["memory_mib"] < 256
+    assert row["processes"] >= 2
 
 
 @grouped

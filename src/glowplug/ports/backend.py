@@ -55,6 +55,14 @@ class ContainerExit:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class ContainerUsage:
+    memory_mib: int | None = None
+    memory_limit_mib: int | None = None
+    """Its own; None where only that of all containers together holds."""
+    processes: int | None = None
+
+
 class ContainerListener(Protocol):
     """What a backend reports; the kernel. Called on the server's event loop."""
 
@@ -122,6 +130,10 @@ class NodeBackend(Protocol):
     def host_pids(self, container_id: str) -> tuple[int, ...]:
         """The container's own process, then the first of its namespace, as its node numbers them; empty while
         it starts and where they cannot be known."""
+        ...
+
+    def usage(self, container_id: str) -> ContainerUsage:
+        """What a container holds now; nothing of what is not counted."""
         ...
 
     def mounted_volumes(self, container_id: str) -> frozenset[tuple[str, str]]:

@@ -25,7 +25,7 @@ from glowplug.backends.local.zygotes import Zygote, ZygotePool
 from glowplug.model import errors
 from glowplug.model.function import FunctionSpec
 from glowplug.model.node import Gpu, Node
-from glowplug.ports.backend import ContainerListener, ContainerStart, LeasedInput
+from glowplug.ports.backend import ContainerListener, ContainerStart, ContainerUsage, LeasedInput
 from glowplug.ports.images import ReadyImages
 from glowplug.ports.volumes import VOLUME, View, VolumeViews
 from glowplug.wire import messages
@@ -399,6 +399,13 @@ class LocalBackend:
     def host_pids(self, container_id: str) -> tuple[int, ...]:
         container = self._containers.get(container_id)
         return container.host_pids if container is not None else ()
+
+    def usage(self, container_id: str) -> ContainerUsage:
+        container = self._containers.get(container_id)
+        if container is None or container.group is None:
+            return ContainerUsage()
+        group = container.group
+        return ContainerUsage(group.memory_mib(), group.limits.memory_limit_mib, group.processes())
 
     def mounted_volumes(self, container_id: str) -> frozenset[tuple[str, str]]:
         container = self._containers.get(container_id)

@@ -44,6 +44,10 @@ class ContainerRow(msgspec.Struct):
     usd_per_hour: float
     host_pids: list[int]
     """Its own process, then the first of its namespace, as the node numbers them; empty while it starts."""
+    memory_mib: int | None = None
+    """What it holds now; nothing where there are no control groups."""
+    memory_limit_mib: int | None = None
+    processes: int | None = None
 
 
 class ContainerStop(msgspec.Struct):
@@ -103,6 +107,7 @@ async def read_logs(server: Server, request: Request, body: None) -> StreamingRe
 
 def container_row(server: Server, container: Container) -> ContainerRow:
     function, allocation = container.function, container.allocation
+    used = server.backend.usage(container.id)
     return ContainerRow(
         container_id=container.id,
         function_id=function.spec.id,
@@ -121,6 +126,9 @@ def container_row(server: Server, container: Container) -> ContainerRow:
         stop_reason=container.stop_reason or container.retiring,
         usd_per_hour=container.usd_per_s * 3600,
         host_pids=list(server.backend.host_pids(container.id)),
+        memory_mib=used.memory_mib,
+        memory_limit_mib=used.memory_limit_mib,
+        processes=used.processes,
     )
 
 
