@@ -27,9 +27,7 @@ def doctor(as_json: bool) -> None:
     from glowplug.backends.local.doctor import checks
     from glowplug.client.settings import read_settings
 
-    settings = read_settings()
-    # What the operator's file says counts as if it were in the environment.
-    found = checks(settings.home, environ={**os.environ, **settings.config})
+    found = checks(read_settings().home)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(check) for check in found], indent=2, ensure_ascii=False))
     else:

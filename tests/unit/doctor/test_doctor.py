@@ -231,6 +231,13 @@ def test_a_required_sandbox_that_cannot_be_made_is_a_failure(machine, probe):
     assert check.status == "fail"
 
 
+def test_what_the_operators_file_requires(machine, tmp_path):
+    (tmp_path / "config.toml").write_text('sandbox = "required"')
+    machine.environ["GLOWPLUG_CONFIG"] = str(tmp_path / "config.toml")
+    [check] = sandbox.examine(machine.patient(), REFUSED)
+    assert check.status == "fail"
+
+
 def test_without_overlays(machine):
     [check] = sandbox.examine(machine.patient(), Probe(WHEEL, True, True, True, True))
     assert check.status == "ok"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from glowplug.backends.local import bubblewrap
 from glowplug.backends.local.bubblewrap import Bubblewrap, Probe
 from glowplug.backends.local.doctor.check import Check, Patient
+from glowplug.client.config import read_config
 
 DOCKER_OPTIONS = (
     "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
@@ -16,7 +17,9 @@ PROFILE_PATH = "/etc/apparmor.d/glowplug-bwrap"
 
 def examine(patient: Patient, probe: Probe | None = None) -> list[Check]:
     found = bubblewrap.probe() if probe is None else probe
-    missing = "fail" if patient.environ.get("GLOWPLUG_SANDBOX") == "required" else "warn"
+    environ = dict(patient.environ)
+    mode = environ.get("GLOWPLUG_SANDBOX") or read_config(environ).sandbox
+    missing = "fail" if mode == "required" else "warn"
     if found.bubblewrap is None:
         return [
             Check(
