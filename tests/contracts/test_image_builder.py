@@ -153,6 +153,18 @@ def test_requirements_are_read(place):
     assert run(place.build(spec(step)), "import alpha; print(alpha.VERSION)") == "1.0"
 
 
+def test_what_was_copied_can_be_installed_and_comes_along(place):
+    tree = "7" * 64
+    wheel = make_wheel(place.trees / tree, "delta")
+    copy = BuildStep("copy", {"tree": tree, "path": "wheels"}, "add_local_dir(...)")
+    step = packages(f"/root/wheels/{wheel.name}")
+    image = place.build(spec(copy, step))
+    assert run(image, "import delta; print(delta.VERSION)") == "1.0"
+    assert image.files == ((str(place.trees / tree), "/root/wheels"),)
+    other = BuildStep("copy", {"tree": "8" * 64, "path": "wheels"}, "add_local_dir(...)")
+    assert place.builder().find(spec(other, step)) is None
+
+
 # layers
 
 
