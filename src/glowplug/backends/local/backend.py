@@ -16,7 +16,8 @@ from typing import Any
 from glowplug.backends.local import bubblewrap, limits, sandbox, usage
 from glowplug.backends.local.bounds import Bounds
 from glowplug.backends.local.containers import LocalContainer
-from glowplug.backends.local.environments import Environment, Environments, runtime_directory
+from glowplug.backends.local.driver import driver_files
+from glowplug.backends.local.environments import Environment, Environments, runtime_directory, with_driver
 from glowplug.backends.local.hidden import HiddenPaths
 from glowplug.backends.local.inventory import GpuLocks, Inventory, Watch
 from glowplug.backends.local.sandbox import NodeEnvironment, RootPlan
@@ -133,7 +134,8 @@ class LocalBackend:
 
     def environment_of(self, function: FunctionSpec, app_environment: dict[str, Any]) -> Environment:
         """What containers of this function run in. Raises ``NotFoundError`` when its image is gone."""
-        return self._environments.of(function.definition, app_environment)
+        found = self._environments.of(function.definition, app_environment)
+        return with_driver(found, driver_files()) if function.gpu and not self._inventory.virtual else found
 
     def start_container(self, start: ContainerStart) -> None:
         if start.container_id in self._containers:

@@ -12,11 +12,12 @@ import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from glowplug.backends.local.driver import DriverFiles
 from glowplug.model import errors
 from glowplug.ports.images import BuiltImage, ReadyImages
 
@@ -24,6 +25,10 @@ HOME = "/root"
 """The home directory inside; files of images that are placed nowhere else are there, modules too."""
 CLIENT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONPATH")
 """Of the client's own environment, where the container uses the client's interpreter."""
+NODE_FILES = ("/etc/resolv.conf", "/etc/hosts")
+CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+"""Where a machine keeps the authorities it trusts."""
+CERTIFICATES_INSIDE = "/.glowplug/certificates.pem"
 RUNTIME_INSIDE = "/.glowplug/runtime"
 RUNTIME_PACKAGES = ("glowplug", "cloudpickle")
 ALIAS = "glowplug/sdk/alias"
@@ -58,6 +63,8 @@ class Environment:
     runtime_binds: tuple[tuple[str, str], ...] = ()
     """(source, path): how it comes to be there, where it is not shown anyway."""
     alias: str = ""
+    node_files: tuple[tuple[str, str], ...] = ()
+    """(source, path): files of the node that an image's root lacks or must not have its own of."""
 
     @property
     def search_path(self) -> list[str]:
@@ -129,13 +136,14 @@ class Environments:
             prefix=built.prefix,
             base_prefix=built.base_prefix,
             sys_path=built.sys_path,
-            variables=built.variables,
+            variables={**_certificates_of(built.root), **built.variables},
             workdir=built.workdir,
             root=built.root,
             entrypoint=built.entrypoint,
             runtime=runtime,
             runtime_binds=binds,
             alias=f"{runtime}/{ALIAS}",
+            node_files=tuple(_node_files(built.root)) if built.root else (),
         )
         copied = [FilesBind(source, path) for source, path in built.files]
         return self._with_files(found, [*copied, *files])
@@ -186,6 +194,35 @@ def link_files(files: Sequence[FilesBind]) -> list[Path]:
                     "says how to get one."
                 ) from error
     return links
+
+
+def with_driver(environment: Environment, driver: DriverFiles) -> Environment:
+    """``environment`` for a function with a card. The node's own directories have the driver anyway."""
+    if not environment.root:
+        return environment
+    return replace(
+        environment,
+        node_files=(*environment.node_files, *driver.binds),
+        variables={**environment.variables, **driver.variables(environment.variables)},
+    )
+
+
+def _node_files(root: str) -> Iterator[tuple[str, str]]:
+    """How names are found is the node's affair, and which authorities it trusts."""
+    for path in NODE_FILES:
+        # The root has a file for it: its export sees to that.
+        if os.path.isfile(path) and os.path.isfile(root + path) and not os.path.islink(root + path):
+            yield os.path.realpath(path), path
+    certificates = next((path for path in CERTIFICATES if os.path.isfile(path)), None)
+    if certificates is not None:
+        yield os.path.realpath(certificates), CERTIFICATES_INSIDE
+
+
+def _certificates_of(root: str) -> dict[str, str]:
+    """Where an image without authorities of its own finds some."""
+    if not root or any(os.path.isfile(root + path) for path in CERTIFICATES):
+        return {}
+    return {"SSL_CERT_FILE": CERTIFICATES_INSIDE}
 
 
 def place_inside(path: str, workdir: str) -> str:

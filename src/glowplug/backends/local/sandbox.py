@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from glowplug.backends.local.bubblewrap import Bubblewrap
-from glowplug.backends.local.environments import HOME, Environment, FilesBind
+from glowplug.backends.local.environments import (
+    CERTIFICATES_INSIDE,
+    HOME,
+    Environment,
+    FilesBind,
+)
 from glowplug.backends.local.hidden import HiddenPaths
 from glowplug.ports.volumes import View
 from glowplug.wire.agreed import LAYERS, NEW_ROOT, SCRATCH
@@ -49,7 +54,7 @@ ZYGOTE_VOLUMES = "/.volumes"
 """Where a zygote holds the volumes its containers bind to the paths their functions name."""
 ZYGOTE_FILES = "/.glowplug/files"
 """Where it holds the files of images that containers lay over their paths."""
-NOT_OF_IMAGES = frozenset({"dev", "proc", "sys", "tmp", "run"})
+NOT_OF_IMAGES = frozenset({"dev", "proc", "sys", "tmp", "run", ".glowplug"})
 """What a root file system may bring and a container has of its own."""
 
 
@@ -242,7 +247,7 @@ def make_root_plan(
         _show_root(environment.root, links, shown)
     else:
         _show_system(environment, links, shown)
-    for origin, path in environment.runtime_binds:
+    for origin, path in (*environment.runtime_binds, *environment.node_files):
         shown[path] = (origin, "ro")
     directory = source.get("directory")
     if directory and os.path.isdir(directory):
@@ -366,6 +371,7 @@ PASSED_VARIABLES = (
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
 )
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR")
 PASSED_PREFIXES = ("LC_",)
 SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = "glowplug/container/bin"
@@ -412,7 +418,7 @@ class NodeEnvironment:
         if environment.files:
             modules.insert(1, HOME)
         return {
-            **self.passed,
+            **(_for_images(self.passed) if environment.root else self.passed),
             "HOME": self.home,
             "USER": self.user,
             **given,
@@ -425,6 +431,13 @@ class NodeEnvironment:
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             **self.container_env,
         }
+
+
+def _for_images(passed: dict[str, str]) -> dict[str, str]:
+    """What is passed on to an image: paths of the node are none there, its authorities are shown to it."""
+    kept = {name: value for name, value in passed.items() if name not in CERTIFICATE_VARIABLES}
+    inside = {name: CERTIFICATES_INSIDE for name in CERTIFICATE_VARIABLES[:2] if name in passed}
+    return {**kept, **inside}
 
 
 def zygote_command(

@@ -17,6 +17,7 @@ import sys
 
 HIDDEN = ".wh."
 """Marks in file systems that cannot have the kernel's own: this name is gone from the layers below."""
+OF_THE_NODE = ("/etc/resolv.conf", "/etc/hosts")
 OPAQUE = ".wh..wh..opq"
 OPAQUE_ATTRIBUTES = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
 
@@ -27,6 +28,20 @@ def export(target: str, layers: list[str]) -> None:
     for layer in reversed(layers):
         lay(layer, target)
     os.chmod(target, 0o755)
+    for path in OF_THE_NODE:
+        make_place(target, path)
+
+
+def make_place(target: str, path: str) -> None:
+    """An own, empty file where the node shows its own; a link would lead out of the image."""
+    place = target + path
+    directory = os.path.dirname(place)
+    if os.path.islink(directory) or (os.path.lexists(directory) and not os.path.isdir(directory)):
+        return
+    os.makedirs(directory, exist_ok=True)
+    remove(place)
+    with open(place, "x"):
+        pass
 
 
 def lay(source: str, target: str) -> None:

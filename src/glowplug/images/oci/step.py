@@ -195,8 +195,13 @@ class StepBuild:
         def inside(found: re.Match[str]) -> str:
             if not os.path.isdir(found[2]):
                 return ""
-            shown.append(Shown(f"index-{len(shown)}", found[2]))
-            return f"{found[1] or ''}{SHOWN_INSIDE}/{shown[-1].name}"
+            name = f"index-{len(shown)}"
+            # The pages of an index name files beside it.
+            above, last = os.path.split(found[2].rstrip("/"))
+            whole = above if found[1] and above != "/" else found[2]
+            shown.append(Shown(name, whole))
+            place = f"{SHOWN_INSIDE}/{name}/{last}" if whole == above else f"{SHOWN_INSIDE}/{name}"
+            return f"{found[1] or ''}{place}"
 
         given = build_variables(self._environ)
         variables = {
