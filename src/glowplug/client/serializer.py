@@ -69,6 +69,14 @@ def unpack(payload: Payload) -> Any:
         pickled, *buffers = payload.parts()
         return pickle.loads(pickled, buffers=buffers)
     except Exception as error:
+        if isinstance(error, TypeError) and "code" in str(error):
+            # cloudpickle's way of sending functions and classes without a module.
+            raise errors.DeserializationError(
+                "a value arrived that holds a function or class by value (a lambda, or something of a "
+                "notebook or of __main__), made by another version of Python than the "
+                f"{sys.version_info[0]}.{sys.version_info[1]} here ({error}). Define it in a module that "
+                "both sides import, or give the image the client's version of Python."
+            ) from error
         raise errors.DeserializationError(
             f"a value arrived that cannot be rebuilt here: {type(error).__name__}: {error}. "
             "The module that defines its class must be importable on both sides, in the same version."

@@ -26,7 +26,15 @@ def main() -> None:
         "qualname": step["qualname"],
         "serialized": base64.b64decode(step["serialized"]),
     }
-    function = load_function(definition, step["source"])
+    try:
+        function = load_function(definition, step["source"])
+    except TypeError as error:
+        if "code" not in str(error):
+            raise
+        raise SystemExit(
+            f"the function was sent by value and this image has another version of Python ({error}). Define "
+            "it at the top level of a module, or start from Image.debian_slim() without python_version="
+        ) from None
     arguments, keywords = ((), {})
     if step["arguments"]:
         arguments, keywords = pickle.loads(base64.b64decode(step["arguments"]))

@@ -31,10 +31,22 @@ def import_module(name: str, source: dict[str, Any]) -> ModuleType:
     return module
 
 
+def _check_version(serialized_by: str) -> None:
+    """Code by value is bytecode, which each minor version of Python has its own of."""
+    here = "{}.{}".format(*sys.version_info[:2])
+    if serialized_by not in ("", here):
+        raise FunctionNotFound(
+            f"the function was sent by value from Python {serialized_by} and cannot run in Python {here} of "
+            "its image. Give the image the client's version (Image.debian_slim() without python_version= has "
+            "it), or define the function at the top level of a module, without serialized=True."
+        )
+
+
 def load_function(definition: dict[str, Any], source: dict[str, Any]) -> Callable[..., Any]:
     """The plain function of a definition. Raises ``FunctionNotFound`` or whatever its module's import
     raises."""
     if definition.get("serialized"):
+        _check_version(definition.get("serialized_by", ""))
         if source.get("directory"):
             sys.path.insert(0, source["directory"])
         return pickle.loads(definition["serialized"])

@@ -20,6 +20,9 @@ from glowplug.container.output import MarkedOutput
 from glowplug.model.errors import PermissionDeniedError
 from glowplug.wire import messages
 
+by_entrypoint: dict[str, tuple[str | None, str]] = {}
+"""Variables that the image's ENTRYPOINT has set: what they were, and what they are."""
+
 
 class Context:
     """This container, for the sdk: its id and, on first use, a run bound to the app it belongs to."""
@@ -71,6 +74,9 @@ def run_container(container_id: str, data: FrameSocket, control: FrameSocket, cl
     start = data.receive()
     os.environ.clear()
     os.environ.update(start["env"])
+    for name, (before, value) in by_entrypoint.items():
+        if os.environ.get(name) == before:  # the function has not set it otherwise
+            os.environ[name] = value
     output = MarkedOutput()
     try:
         os.chdir(start["directory"])

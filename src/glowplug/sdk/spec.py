@@ -90,6 +90,7 @@ def _definition(function: Function[..., Any, Any], image: dict[str, Any] | None)
         "module": module_name(function.module),
         "qualname": function.qualname,
         "serialized": _serialized(function) if goes_by_value(function) else None,
+        "serialized_by": "{}.{}".format(*sys.version_info[:2]) if goes_by_value(function) else "",
         "is_async": function.is_async,
         "is_generator": function.is_generator,
         "volumes": _volumes(function),

@@ -94,7 +94,8 @@ def test_a_root_is_the_union_of_its_layers(tmp_path):
     export.export(str(tmp_path / "root"), [str(top), str(bottom)])
     root = tmp_path / "root"
     found = {str(path.relative_to(root)) for path in root.rglob("*")}
-    assert found == {"etc", "etc/b", "new", "opt", "opt/only", "tmp"}
+    own = {"etc/resolv.conf", "etc/hosts"}  # where the node shows its own
+    assert found == {"etc", "etc/b", "new", "opt", "opt/only", "tmp", *own}
     assert (root / "etc/b").read_text() == "2"
     assert (root / "tmp").is_symlink()
     assert (root / "etc").stat().st_mode & 0o777 == 0o750

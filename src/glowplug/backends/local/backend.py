@@ -30,6 +30,7 @@ from glowplug.ports.backend import ContainerListener, ContainerStart, ContainerU
 from glowplug.ports.images import ReadyImages
 from glowplug.ports.volumes import VOLUME, View, VolumeViews
 from glowplug.wire import messages
+from glowplug.wire.agreed import BEFORE_ENTRYPOINT
 from glowplug.wire.stream import Descriptor, Outbox
 
 SANDBOX_MODES = ("auto", "required", "off")
@@ -299,8 +300,10 @@ class LocalBackend:
         scratch = self._bounds.scratch_of(function, source) if self.bubblewrap else ""
         plan = sandbox.make_root_plan(environment, source, volumes, devices, self._hidden, scratch)
         base = self._node_environment.base(environment)
-        digest = _digest([environment.executable, environment.search_path, base])
-        plain = self._zygotes.plain(("plain", digest, plan.digest), self._command(environment, plan), base)
+        digest = _digest([environment.executable, environment.search_path, base, environment.entrypoint])
+        given = {**base, BEFORE_ENTRYPOINT: json.dumps(base)} if environment.entrypoint else base
+        plain = self._zygotes.plain(("plain", digest, plan.digest), self._command(environment, plan), given)
+        plain.started_through = " ".join(environment.entrypoint)
         definition = function.definition
         if definition.get("serialized") or not self._shared_imports:
             return plain, None, plan
@@ -326,6 +329,7 @@ class LocalBackend:
                 self._preload,
                 not self._shared_imports,
             )
+            python = [*environment.entrypoint, *python]
             return python if self.bubblewrap is None else plan.bubblewrap_arguments(self.bubblewrap) + python
 
         return command

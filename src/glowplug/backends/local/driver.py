@@ -23,8 +23,8 @@ CDI_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 INSIDE = "/.glowplug/driver"
 LINKER_TIMEOUT_S = 10.0
 _LIBRARIES = re.compile(
-    r"^(libcuda|libcudadebugger|libnvcuvid|libnvidia-|libnvoptix|libEGL_nvidia|libGLX_nvidia|libGLESv1_CM_nvidia"
-    r"|libGLESv2_nvidia|libvdpau_nvidia|libnvidia)[^/]*\.so"
+    r"^lib(cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[^/]+|EGL_nvidia|GLX_nvidia|GLESv1_CM_nvidia|GLESv2_nvidia"
+    r"|vdpau_nvidia)\.so"
 )
 _PROGRAMS = ("nvidia-smi", "nvidia-debugdump", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server")
 _DESCRIPTIONS = {

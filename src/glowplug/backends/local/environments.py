@@ -99,7 +99,8 @@ class Environments:
     def of(self, definition: dict[str, Any], app: dict[str, Any]) -> Environment:
         """``app``: the environment that the app's client has sent.
 
-        Raises ``NotFoundError`` when the image or its files are not on this node.
+        Raises ``NotFoundError`` when the image or its files are not on this node, ``InvalidError`` when its
+        root cannot be shown.
         """
         image = definition.get("image")
         if not image:
@@ -128,6 +129,12 @@ class Environments:
         return self._with_files(found, files)
 
     def of_image(self, built: BuiltImage, files: Sequence[FilesBind] = ()) -> Environment:
+        if built.root and not self._sandboxed:
+            raise errors.InvalidError(
+                f"image {built.image_id} has a root file system of its own (apt packages, shell commands, a "
+                "registry's image or a Dockerfile), and only a sandbox can show it to a container; there is "
+                "none here. `glowplug doctor` says how to get one."
+            )
         runtime, binds = RUNTIME_INSIDE, tuple(runtime_binds())
         if not self._sandboxed:
             runtime, binds = linked_runtime(self._home / "runtime"), ()

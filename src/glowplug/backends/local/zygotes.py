@@ -32,6 +32,8 @@ class Zygote:
         self.name = name
         self.state = "starting"
         self.reason = ""
+        self.started_through = ""
+        """The image's ENTRYPOINT."""
         self.import_output = ""
         """What the import printed, until somebody has shown it."""
         self.read: frozenset[str] = frozenset()
@@ -171,7 +173,9 @@ class Zygote:
                 self.process.kill()
             code = self.process.wait()
             ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            self.reason = self.reason or f"the process containers are forked from ended with {ended}"
+            self.reason = self.reason or (
+                f"the process containers are forked from ended with {ended}{_entrypoint_hint(self)}"
+            )
         self.state = "dead"
         self._on_dead(self)
         self._tell()
@@ -182,6 +186,15 @@ class Zygote:
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             callback(self)
+
+
+def _entrypoint_hint(zygote: Zygote) -> str:
+    if not zygote.started_through:
+        return ""
+    return (
+        f". It is started through the image's ENTRYPOINT {zygote.started_through}, which must end by running "
+        'what it is given (exec "$@"); Image.entrypoint([]) takes it away'
+    )
 
 
 class ZygotePool:
