@@ -10,7 +10,7 @@ from glowplug.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 # Between our own processes; nothing a user sets or reads.
-INTERNAL = {"GLOWPLUG_DECLARED_TYPES"}
+INTERNAL = {"GLOWPLUG_DECLARED_TYPES", "GLOWPLUG_BEFORE_ENTRYPOINT", "GLOWPLUG_DEVICES"}
 
 
 def test_every_variable_is_documented():

@@ -18,6 +18,8 @@ from glowplug.images.oci.room import require_room
 from glowplug.model.errors import ImageBuildError
 from glowplug.model.image_spec import BuildStep, ImageSpec
 from glowplug.ports.images import BuiltImage
+from glowplug.store.volumes.views import Views
+from glowplug.store.volumes.volumes import Volumes
 
 KEPT_HOME = "GLOWPLUG_TEST_OCI_HOME"
 """A directory whose Debians are used again by the next session."""
@@ -70,7 +72,8 @@ class OciPlace:
 
     def builder(self, **options: Any) -> OciBuilder:
         settings = OciSettings(base="debian", debian_mirror=self.mirror)
-        return OciBuilder(self.home, self.volatile, settings=settings, **options)
+        views = Views(Volumes(self.home))
+        return OciBuilder(self.home, self.volatile, settings=settings, **{"volumes": views, **options})
 
     def build(
         self,

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cloudpickle
@@ -177,6 +178,7 @@ def test_a_function_as_a_step(oci: OciPlace, tmp_path: Path) -> None:
         "    pathlib.Path('/shelf/left').write_text('on the volume')\n"
     )
     log = Log()
+    shelf = {"name": f"shelf-{time.time_ns()}", "mount_path": "/shelf"}
     image = oci.build(
         step(
             "run_function",
@@ -186,13 +188,14 @@ def test_a_function_as_a_step(oci: OciPlace, tmp_path: Path) -> None:
             name="download",
             source="def download…",
             arguments=pickle.dumps((("bert",), {"suffix": "-large "})),
-            volumes=[{"name": "shelf", "mount_path": "/shelf"}],
+            volumes=[shelf],
         ),
+        step("run", commands=["cat /put/left > /seen"], volumes=[{**shelf, "mount_path": "/put"}]),
         log=log,
     )
+    assert read(image, "/seen") == "on the volume"
     assert read(image, "/model") == "bert-large fedcba"
     assert "downloading bert" in log.lines
-    assert (oci.home / "volumes/shelf/left").read_text() == "on the volume"
     assert not Path(image.root + "/shelf/left").exists()
 
 
@@ -232,6 +235,7 @@ def test_a_build_that_is_stopped_leaves_nothing_running(oci: OciPlace) -> None:
 
 KILLED = """
 import sys
+import time
 from pathlib import Path
 from e2e.oci import Log, OciPlace, run
 place = OciPlace(Path(sys.argv[1]), Path(sys.argv[2]))

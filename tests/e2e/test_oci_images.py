@@ -76,16 +76,16 @@ def node():
 
 @app.local_entrypoint()
 def main():
-    for _ in range(2):
-        print(look.remote())
+    print(look.remote())
     print("node", node.remote())
 """
 
 
 def test_what_a_container_sees_of_an_image(run_script: Runner, oci: OciPlace) -> None:
-    said = run_script(INSIDE)
+    run_script(INSIDE)
+    said = run_script(INSIDE)  # containers of another run
     line = "['from the build', '/data', ['one'], 'yes', 'too', '/root', '/usr']"
-    assert said.count(line) == 2
+    assert line in said
     resolver = [
         text + "\n" for text in Path("/etc/resolv.conf").read_text().splitlines() if text[:4] == "name"
     ]
@@ -166,7 +166,8 @@ def test_an_image_with_an_older_python(run_script: Runner, version: str) -> None
 @pytest.mark.skipif(CLIENT == "3.9", reason="the image has the client's version")
 def test_code_by_value_for_another_python_is_refused_clearly(run_script: Runner) -> None:
     said = run_script(EVERYTHING.format(version="3.9", serialized=True), fails=True)
-    assert f"was sent by value from Python {CLIENT} and cannot run in Python 3.9" in said
+    assert "by_value is sent by value" in said
+    assert f"the image has 3.9, this is {CLIENT}" in said
 
 
 ENTRYPOINT = """

@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from glowplug.client.config import read_config
 from glowplug.client.settings import read_settings
 from glowplug.images.bytecode import BytecodeCompiler
 from glowplug.images.files import ContentFiles
 from glowplug.images.oci import OciBuilder
 from glowplug.images.oci.builder import OciSettings
+from glowplug.images.oci.debian import MIRROR
 from glowplug.images.store import ImageStore
 from glowplug.images.trees import Trees
 from glowplug.images.venv import VenvBuilder
+from glowplug.ports.volumes import VolumeViews
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class ImageParts:
 
 
 def make_images(
-    home: Path, environ: Mapping[str, str], secrets: Callable[[str], dict[str, str]]
+    home: Path, environ: Mapping[str, str], secrets: Callable[[str], dict[str, str]], volumes: VolumeViews
 ) -> ImageParts:
     """``secrets``: the variables of a stored secret by its name."""
     directory = home / "images"
@@ -37,8 +40,12 @@ def make_images(
     trees = Trees(home / "trees", files)
     compiler = BytecodeCompiler()
     venv = VenvBuilder(directory / "venv", trees.directory, environ, compiler)
-    settings = OciSettings(base=environ.get("GLOWPLUG_IMAGE_BASE", "").strip() or "auto")
+    config = read_config(dict(environ)).images
+    settings = OciSettings(
+        base=environ.get("GLOWPLUG_IMAGE_BASE", "").strip() or config.get("base", "auto"),
+        debian_mirror=config.get("debian_mirror", MIRROR),
+    )
     volatile = read_settings(dict(environ)).runtime_directory
-    root = OciBuilder(home, volatile, settings=settings, environ=environ)
+    root = OciBuilder(home, volatile, settings=settings, environ=environ, volumes=volumes)
     store = ImageStore(directory, files, trees, venv, root, "", secrets)
     return ImageParts(store, files, compiler)

@@ -99,8 +99,9 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     inventory = make_inventory(settings, locks)
     types = config.types_text()
     secrets = SecretStore(settings.home, SecretsKey(os.environ))
-    images = make_images(settings.home, os.environ, secrets.variables_of)
     volumes = Volumes(settings.home, say)
+    views = Views(volumes)
+    images = make_images(settings.home, os.environ, secrets.variables_of, views)
     backend = LocalBackend(
         inventory,
         locks,
@@ -114,7 +115,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
         shared_imports=_switch(settings, "GLOWPLUG_SHARED_IMPORTS"),
         sandbox_mode=settings.config.get("GLOWPLUG_SANDBOX", "auto"),
         images=images.store,
-        volumes=Views(volumes),
+        volumes=views,
     )
 
     def warn(text: str) -> None:

@@ -12,6 +12,10 @@
     [labels]                        # what cloud= and region= ask for
     region = "lab-1"
 
+    [images]
+    base = "debian"                 # as GLOWPLUG_IMAGE_BASE
+    debian_mirror = "http://mirror.example.org/debian"
+
     [types.FOO-X99]                 # a card the catalog does not know, or other facts of one it knows
     memory_gb = 48
     max_count = 16
@@ -33,7 +37,16 @@ from typing import Any
 
 from glowplug.model import catalog, errors
 
-SECTIONS = {"gpus": str, "sandbox": str, "gpu_map": dict, "prices": dict, "labels": dict, "types": dict}
+SECTIONS = {
+    "gpus": str,
+    "sandbox": str,
+    "gpu_map": dict,
+    "prices": dict,
+    "labels": dict,
+    "images": dict,
+    "types": dict,
+}
+IMAGES = ("base", "debian_mirror")
 LABELS = ("cloud", "region", "zone", "market")
 TYPES_VARIABLE = "GLOWPLUG_DECLARED_TYPES"
 """How containers, which do not see the file, learn the declared types."""
@@ -49,13 +62,15 @@ class Config:
     prices: dict[str, float] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     types: tuple[catalog.DeclaredType, ...] = ()
+    images: dict[str, str] = field(default_factory=dict)
+    """How images with a root of their own are made here."""
 
     @property
     def digest(self) -> str:
-        """Of what only a new server can take up: prices, labels and types."""
-        if not (self.prices or self.labels or self.types):
+        """Of what only a new server can take up: prices, labels, types and how images are made."""
+        if not (self.prices or self.labels or self.types or self.images):
             return ""
-        text = json.dumps([self.prices, self.labels, self.types_text()], sort_keys=True)
+        text = json.dumps([self.prices, self.labels, self.types_text(), self.images], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def types_text(self) -> str:
@@ -107,7 +122,11 @@ def parse_config(fields: dict[str, Any]) -> Config:
     for name in fields.get("labels", {}):
         if name not in LABELS:
             raise errors.InvalidError(f"labels.{name} is not known; known are {', '.join(LABELS)}")
+    for name in fields.get("images", {}):
+        if name not in IMAGES:
+            raise errors.InvalidError(f"images.{name} is not known; known are {', '.join(IMAGES)}")
     return Config(
+        images=_strings("images", fields),
         gpus=fields.get("gpus", ""),
         sandbox=fields.get("sandbox", ""),
         gpu_map=_strings("gpu_map", fields),

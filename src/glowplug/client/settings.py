@@ -16,7 +16,7 @@ from glowplug.model import errors
 
 SERVER_CONFIG_VARIABLES = (
     "GLOWPLUG_GPUS", "GLOWPLUG_BACKEND", "RAY_ADDRESS", "GLOWPLUG_SANDBOX", "GLOWPLUG_PROCESSES",
-    "GLOWPLUG_SHARED_IMPORTS",
+    "GLOWPLUG_SHARED_IMPORTS", "GLOWPLUG_IMAGE_BASE",
 )  # fmt: skip
 """What a running server was configured with; a command that wants it otherwise gets another server."""
 

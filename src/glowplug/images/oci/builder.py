@@ -27,6 +27,7 @@ from glowplug.images.whole import Manifest, changed, take_manifest
 from glowplug.model import errors
 from glowplug.model.image_spec import ImageSpec
 from glowplug.ports.images import BuildLog, BuiltImage
+from glowplug.ports.volumes import VolumeViews
 
 NOT_VARIABLES = frozenset({"HOSTNAME", "HOME", "TERM"})
 """Of an image's configuration; a container has its own."""
@@ -44,8 +45,8 @@ class OciSettings:
 class OciBuilder:
     """The ports ``ImageBuilder`` and ``LayeredBuilder``.
 
-    ``volatile``: a directory of this user that a restart of the machine empties; ``volume``: where a volume
-    is on this node; ``gpu_files``: (source, path) of what a step with a card needs of its driver.
+    ``volatile``: a directory of this user that a restart of the machine empties; ``volumes``: for the steps
+    that have some; ``gpu_files``: (source, path) of what a step with a card needs of its driver.
     """
 
     name = "oci"
@@ -57,14 +58,14 @@ class OciBuilder:
         *,
         settings: OciSettings | None = None,
         environ: Mapping[str, str] | None = None,
-        volume: Callable[[str], Path] | None = None,
+        volumes: VolumeViews | None = None,
         gpu_files: Callable[[], Sequence[tuple[str, str]]] = list,
     ) -> None:
         self.directory = home / "images" / "oci"
         self._environ = dict(os.environ) if environ is None else dict(environ)
         self.storage = Storage(self.directory, volatile / "oci", self._environ)
         self._settings = settings or OciSettings()
-        self._volume = volume or (lambda name: home / "volumes" / name)
+        self._volumes = volumes
         self._gpu_files = gpu_files
 
     # the port
@@ -177,7 +178,7 @@ class OciBuilder:
             build = StepBuild(
                 self.storage, bases, step, number + 1, len(tags), tags[number],
                 tags[number - 1] if number else "",
-                self._environ, self._volume, self._gpu_files,
+                self._environ, self._volumes, self._gpu_files,
             )  # fmt: skip
             with self.storage.lock(tags[number], stopped):
                 if number < forced and tags[number] in self.storage.images():

@@ -8,7 +8,8 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from glowplug.images.uv import build_variables, uv_path
 from glowplug.model import errors
 from glowplug.model.image_spec import BuildStep
 from glowplug.ports.images import BuildLog
+from glowplug.ports.volumes import View, VolumeUse, VolumeViews
 
 RUNTIME_PACKAGES = ("glowplug", "cloudpickle")
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -48,7 +50,7 @@ class StepBuild:
         tag: str,
         parent: str,
         environ: Mapping[str, str],
-        volume: Callable[[str], Path],
+        volumes: VolumeViews | None,
         gpu_files: Callable[[], Sequence[tuple[str, str]]],
     ) -> None:
         self._storage = storage
@@ -58,7 +60,8 @@ class StepBuild:
         self._tag = tag
         self._parent = parent
         self._environ = environ
-        self._volume = volume
+        self._volumes = volumes
+        self._views: list[View] = []
         self._gpu_files = gpu_files
 
     def run(
@@ -78,11 +81,30 @@ class StepBuild:
         except errors.ImageBuildError as error:
             raise errors.ImageBuildError(f"{self._where}: {error}") from error
         output = BuildOutput(log, base.lines.commands, [*secret.values()])
-        ended = self._build(base, secret, trees, output, stopped, fresh)
+        with self._mounted_volumes(log):
+            ended = self._build(base, secret, trees, output, stopped, fresh)
         if ended.stopped:
             raise BuildStopped
         if ended.code != 0:
             raise errors.ImageBuildError(self._failure(base, output, ended))
+
+    @contextmanager
+    def _mounted_volumes(self, log: BuildLog) -> Iterator[None]:
+        """The step writes to its volumes themselves; what it wrote is committed when it ends."""
+        wanted = self._step.fields.get("volumes") or ()
+        if not wanted:
+            yield
+            return
+        if self._volumes is None:
+            raise errors.ImageBuildError(f"{self._where}: this builder has no volumes")
+        uses = [VolumeUse(each["name"], each["mount_path"], bool(each.get("read_only"))) for each in wanted]
+        name = f"build-{self._tag[:16]}"
+        self._views = self._volumes.open(name, uses, private=False)
+        try:
+            yield
+        finally:
+            for problem in self._volumes.close(name):
+                log.line(problem)
 
     def _lines(self, secret: dict[str, str], log: BuildLog, stopped: Callable[[], bool]) -> BaseLines:
         if self._step.operation == "base":
@@ -140,11 +162,8 @@ class StepBuild:
             options += ["--env", f"{name}={value}"]
         for name, path in base.contexts.items():
             options += ["--build-context", f"{name}={path}"]
-        for volume in self._step.fields.get("volumes") or ():
-            source = self._volume(volume["name"])
-            source.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mode = ":ro" if volume.get("read_only") else ""
-            options += ["--volume", f"{source}:{volume['mount_path']}{mode}"]
+        for view in self._views:
+            options += ["--volume", f"{view.source}:{view.mount_path}"]
         directory_of_module = self._step.source.get("directory")
         if self._step.operation == "run_function" and directory_of_module and directory_of_module != "/":
             options += ["--volume", f"{directory_of_module}:{directory_of_module}:ro"]
