@@ -386,3 +386,20 @@ def test_a_shell_that_waits_for_a_gpu_says_why(server_env, tmp_path, monkeypatch
             first.terminate()
             first.wait(DEADLINE_S)
             assert second.communicate(timeout=DEADLINE_S)[0] == b"second\n"
+
+
+def test_a_shell_in_an_image_of_a_script(cli, tmp_path):
+    (tmp_path / "images.py").write_text(
+        "import modal\nimage = modal.Image.debian_slim().env({'OWN': 'of the image'})\n"
+    )
+    (tmp_path / "note.txt").write_text("noted\n")
+    asked = ("--image", "images.py::image", "--add-local", "note.txt")
+    done = cli("shell", *asked, "-c", "echo $OWN; cat /mnt/note.txt; exit 6")
+    assert (done.stdout, done.returncode) == ("of the image\nnoted\n", 6), done.stderr
+    missing = cli("shell", "--image", "images.py::nothing", "-c", "true")
+    assert "images.py has no image 'nothing'" in missing.stderr
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    broken = cli("shell", "--image", "broken.py::image", "-c", "true")
+    assert (broken.returncode, "ZeroDivisionError" in broken.stderr) == (1, True)
+    local = cli("shell", "--add-local", "note.txt", "-c", "true")
+    assert "--add-local puts files into an image: give --image" in local.stderr

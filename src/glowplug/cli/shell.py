@@ -60,6 +60,7 @@ def shell(
       glowplug shell --gpu T4 --image pytorch/pytorch
       glowplug shell --gpu any -c nvidia-smi
     """
+    from glowplug.cli.run import show_user_error
     from glowplug.cli.terminal import run_in_container
     from glowplug.model import errors
 
@@ -79,13 +80,21 @@ def shell(
         )
     if reference is not None and reference.startswith("ct-"):
         sys.exit(run_in_container(reference, command, pty))
-    if reference is not None:
-        held, source = _of_function(reference, as_module)
+    try:
+        made = None if reference is not None else _image(image, add_python)
+        of_script = _of_function(reference, as_module) if reference is not None else None
+    except (errors.Error, click.ClickException):
+        raise
+    except Exception as error:  # the script's own
+        show_user_error(error)
+        sys.exit(1)
+    if of_script is not None:
+        held, source = of_script
     else:
         from glowplug.container.hold import hold
         from glowplug.sdk.shell import shell_with
 
-        made = _with_local(_image(image, add_python), add_local)
+        made = _with_local(made, add_local)
         held = shell_with(hold, image=made, volumes=volumes, secrets=secrets, options=given)
         # Nobody's script: the working directory is shown, as that of a script would be.
         source = {
@@ -131,7 +140,9 @@ def _image(reference: str | None, add_python: str | None) -> Any:
     if not separator:
         return Image.from_registry(reference, add_python=add_python)
     from glowplug.cli.script import import_file
+    from glowplug.sdk.modal_alias import install_alias
 
+    install_alias()
     found = getattr(import_file(place), name, None)
     if not isinstance(found, Image):
         raise errors.NotFoundError(f"{place} has no image {name!r} at its top level")
