@@ -23,6 +23,7 @@ from glowplug.client.settings import Settings, make_private_directory, read_sett
 from glowplug.model import errors
 from glowplug.server.selector import DirectSelector
 from glowplug.server.server import Server, say
+from glowplug.store.log_files import LogFiles
 from glowplug.store.secrets import SecretStore
 from glowplug.store.secrets_key import SecretsKey
 from glowplug.store.sqlite_journal import SqliteJournal
@@ -124,6 +125,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
 
     journal = SqliteJournal(settings.home, warn)
     server = Server(settings, backend, outbox, journal, secrets, images.store, images.files, Stored(volumes))
+    server.keep_lines(LogFiles(settings.home, warn))
     for told in await loop.run_in_executor(None, secrets.take_over_files):
         server.warn(told)
     server.start()

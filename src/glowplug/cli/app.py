@@ -88,7 +88,7 @@ def logs(
     """Print what an app's functions print, each line on the stream it was written to.
 
     \b
-    Lines are kept while the app runs, and the latest for a while after. Example:
+    Lines are kept for 7 days, the latest GB of each app. Example:
       glowplug app logs -f train --function fit
     """
     asked = {"follow": "1" if follow else None, "lines": lines, "function": function}

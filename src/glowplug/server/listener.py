@@ -101,6 +101,7 @@ class Listener:
                     return
                 if greeting[0] != messages.HELLO:
                     raise ValueError("the first message is no greeting")
+                self._release(sock)  # an answer that ends this listener ends those it still has
                 answer, keep = self._on_hello(greeting[1:])
             except (TypeError, ValueError, LookupError):  # no client of ours says that
                 sock.close()

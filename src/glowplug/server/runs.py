@@ -64,6 +64,8 @@ class Runs:
         self._ended_usage = Usage()
         self._untold: list[str] = []
         """Warnings nobody was there to hear."""
+        self.keep_lines: Callable[[str, Sequence[LogLine]], None] | None = None
+        """Where lines go beside memory."""
         self._waiting_tick: Any = None
         core.carry_out[c.RecordAttempt] = self._record_attempt
         core.carry_out[c.Notify] = self._notify
@@ -289,6 +291,8 @@ class Runs:
         name = function.name
         written = [LogLine(name, input_id, container_id, stream, text, at) for text in lines]
         run.logs.extend(written)
+        if self.keep_lines is not None:
+            self.keep_lines(run.app_id, written)
         for reader in run.log_readers:
             reader.write(written)
         if run.session is not None:

@@ -18,6 +18,7 @@ from glowplug.model import errors
 from glowplug.ports.backend import NodeBackend
 from glowplug.ports.images import Contents, Images
 from glowplug.ports.journal import Journal, Predecessor
+from glowplug.ports.logs import Logs
 from glowplug.ports.secrets import Secrets
 from glowplug.ports.volumes import StoredVolumes
 from glowplug.server.execs import Execs
@@ -71,6 +72,12 @@ class Server:
         self._http = LazyHttp(self)
         self.kernel.accept_http = self._http.accept
         self._forgot_at = time.monotonic()
+        self.logs: Logs | None = None
+
+    def keep_lines(self, logs: Logs) -> None:
+        """Where lines are kept beyond memory; without it they are not."""
+        self.logs = logs
+        self.kernel.runs.keep_lines = logs.write
 
     def start(self) -> None:
         """Take up the nodes, then listen: whoever connects finds a fleet."""
@@ -101,6 +108,8 @@ class Server:
         await self.backend.close()
         await self._http.close()
         self.kernel.journal.close()
+        if self.logs is not None:
+            self.logs.close()
 
     def end(self) -> None:
         self._ending.set()
@@ -135,6 +144,8 @@ class Server:
         if time.monotonic() - self._forgot_at > FORGET_S:
             self._forgot_at = time.monotonic()
             self.kernel.journal.forget_old(self.kernel.now())
+            if self.logs is not None:
+                self.logs.forget_old(time.time())
 
     def _on_client(self, sock: socket.socket) -> None:
         self.touch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 
 from glowplug.model import errors
 from glowplug.ports.journal import JournaledRun
+from glowplug.ports.logs import Line
 from glowplug.server.http.route import Route, flag, number, similar
 from glowplug.server.log_reader import LogReader
 from glowplug.server.records import LOG_LINES_KEPT, RunRecord
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ENDED_SHOWN = 50
 """Ended apps in a list, unless more are asked for."""
 ENDED_SHOWN_MAX = 1000
+LOG_LINES_MAX = 1_000_000
 NDJSON = "application/x-ndjson"
 
 
@@ -94,8 +96,9 @@ async def stop_app(server: Server, request: Request, body: StopRequest) -> AppRo
 
 async def read_logs(server: Server, request: Request, body: None) -> StreamingResponse:
     run = _find(server, request)
-    if run is None:
-        raise _not_found(server, request.path_params["app"])
+    if run is None or (run.gone.is_set() and server.logs is not None):
+        written = await _written_lines(server, request, run)
+        return StreamingResponse(_once(written), media_type=NDJSON)
     function = request.query_params.get("function")
     if function is not None and function not in run.function_ids:
         raise errors.NotFoundError(
@@ -105,6 +108,25 @@ async def read_logs(server: Server, request: Request, body: None) -> StreamingRe
     latest = number(request, "lines", LOG_LINES_KEPT, LOG_LINES_KEPT)
     reader = LogReader(run, lines[len(lines) - min(latest, len(lines)) :], function)
     return StreamingResponse(as_ndjson(reader, flag(request, "follow")), media_type=NDJSON)
+
+
+async def _written_lines(server: Server, request: Request, run: RunRecord | None) -> Sequence[Line]:
+    """Of an app that has ended, with this server or an earlier one."""
+    app = request.path_params["app"]
+    journal = server.kernel.journal
+    app_id = run.app_id if run is not None else app
+    if run is None and await asyncio.wrap_future(journal.read_run(app)) is None:
+        known = await asyncio.wrap_future(journal.read_runs(ENDED_SHOWN_MAX))
+        app_id = next((each.app_id for each in known if each.name == app), "")
+    if not app_id or server.logs is None:
+        raise _not_found(server, app)
+    latest = number(request, "lines", LOG_LINES_KEPT, LOG_LINES_MAX)
+    function = request.query_params.get("function")
+    return await asyncio.wrap_future(server.logs.read(app_id, latest, function))
+
+
+async def _once(lines: Sequence[Line]) -> AsyncIterator[bytes]:
+    yield b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
 async def as_ndjson(reader: LogReader, follow: bool) -> AsyncIterator[bytes]:
