@@ -53,7 +53,7 @@ def holding(env):
     from pathlib import Path
 
     directory = Path(env["HOME"])
-    gate = directory / "home" / "volumes" / "gate"
+    gate = directory / "home" / "network-file-systems" / "gate"
     gate.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("a", "a-go"):
         os.mkfifo(gate / name)
@@ -339,8 +339,9 @@ def test_a_shell_has_a_container_of_its_own(cli, tmp_path):
 def test_a_shell_of_a_function_has_what_the_function_has(cli, tmp_path):
     (tmp_path / "app.py").write_text(
         "import modal\n"
+        "made = modal.Volume.from_name('kept', create_if_missing=True)\n"
         "app = modal.App('x', secrets=[modal.Secret.from_dict({'TOKEN': 'of-the-app'})])\n"
-        "@app.function(gpu='T4:2', env={'OWN': 'yes'}, volumes={'/kept': modal.Volume.from_name('kept')})\n"
+        "@app.function(gpu='T4:2', env={'OWN': 'yes'}, volumes={'/kept': made})\n"
         "def train(x: int): raise SystemExit('never called')\n"
         "@app.function(gpu='H100')\n"
         "def other(): pass\n"
