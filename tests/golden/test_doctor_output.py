@@ -20,7 +20,7 @@ FAILED = Check("driver", "fail", "its library does not fit", "sudo reboot")
 @pytest.fixture
 def run(monkeypatch):
     def run(found, *arguments):
-        monkeypatch.setattr(local, "checks", lambda home, environ: found)
+        monkeypatch.setattr(local, "checks", lambda home, **given: found)
         result = CliRunner().invoke(doctor, arguments)
         return result.exit_code, click.unstyle(result.output)
 
