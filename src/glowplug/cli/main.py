@@ -24,6 +24,8 @@ COMMANDS = {
     ),
     "node": ("glowplug.cli.node", "List and drain nodes."),
     "secret": ("glowplug.cli.secret", "Store secrets for functions, list and delete them."),
+    "volume": ("glowplug.cli.volume", "Make volumes, put files into them and get files out of them."),
+    "nfs": ("glowplug.cli.volume", "The same for network file systems, which have no commits."),
     "explain": (
         "glowplug.cli.explain",
         "Say why an input, call, function or container waits or did what it did.",

@@ -153,7 +153,8 @@ class StoredVolume:
             for start in range(0, len(wanted), DIGESTS_ASKED):
                 some = {"digests": wanted[start : start + DIGESTS_ASKED]}
                 missing.update(request("POST", f"{self._place}/blocks/missing", some)["missing"])
-            upload.skip(sum(_missed_bytes(each, digests, missing) for each, digests in zip(files, hashed)))
+            sent = sum(_missed_bytes(each, digests, missing) for each, digests in zip(files, hashed))
+            upload.skip(sent)
             sends = [threads.submit(upload.send, batch) for batch in _batches(files, hashed, missing)]
             try:
                 for each in sends:
@@ -175,7 +176,7 @@ class StoredVolume:
         ]
         body = json.dumps({"files": told, "force": force}).encode()
         committed: dict[str, Any] = send("POST", f"{self._place}/commit", body, "application/json")
-        return committed
+        return {**committed, "stored_bytes": sent}
 
 
 class _Upload:

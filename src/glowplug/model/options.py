@@ -22,7 +22,8 @@ from glowplug.model.volume import VolumeDefinition
 
 _NO_PROVIDER = "there is no provider behind your machines"
 _NO_NETWORK = "containers use the network of their machine"
-_VOLUMES_ARE_HERE = "volumes are directories; a write is there at once"
+_VOLUMES_ARE_HERE = "volumes are on the disk of your machine"
+_COMMITS_ARE_MADE = "volumes are always committed while a function runs"
 
 
 class FunctionOptions(Declared):
@@ -253,7 +254,7 @@ class FunctionOptions(Declared):
         default=False,
         converter=checks.flag,
         doc="Commits while running.",
-        means_nothing=_VOLUMES_ARE_HERE,
+        means_nothing=_COMMITS_ARE_MADE,
     )
     _experimental_boost: bool | None = option(
         default=False, converter=checks.optional_flag, doc="Faster starts.", means_nothing=_NO_PROVIDER

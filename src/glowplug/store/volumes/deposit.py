@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from glowplug.store.volumes.blocks import SUFFIX, Blocks, add_inside, set_attrib
 from glowplug.store.volumes.manifest import BLOCK_BYTES, DIGEST_BYTES, FILE, Entry
 
 HASH_THREADS = min(4, os.cpu_count() or 1)
+PAGE_BYTES = 4096
 _pool = ThreadPoolExecutor(HASH_THREADS, "glowplug-blocks")
 _buffers = threading.local()
 
@@ -84,18 +87,22 @@ class Deposit:
 
     def _whole_file(self, fd: int, size: int, mode: int, mtime_ns: int) -> tuple[bytes, int]:
         temporary = self._blocks.large / f"{os.getpid()}.{threading.get_ident()}.new"
-        out = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        out, direct = _open_direct(temporary, size)
         try:
 
             def store(content: memoryview, offset: int) -> bytes:
+                digest = hashlib.sha256(content).digest()
+                if direct:  # whole pages, of the buffer that the content lies in; the end is cut off below
+                    content = memoryview(content.obj)[: -(-len(content) // PAGE_BYTES) * PAGE_BYTES]
                 done = 0
                 while done < len(content):
                     done += os.pwrite(out, content[done:], offset + done)
-                return hashlib.sha256(content).digest()
+                return digest
 
             blocks, stored = _each_block(fd, size, store)
+            os.ftruncate(out, stored)
             if stored <= BLOCK_BYTES:  # it was cut short meanwhile
-                content = os.pread(out, stored, 0)
+                content = temporary.read_bytes()
                 temporary.unlink()
                 return (self.block(content, mode, mtime_ns) if content else b""), stored
             set_attributes(out, mode, mtime_ns)
@@ -132,12 +139,24 @@ class Deposit:
         self._blocks.forget_inside()
 
 
-def digest_file(fd: int, size: int) -> tuple[bytes, int]:
-    """The digests of a file's blocks, and its size, without storing anything."""
-    if size <= BLOCK_BYTES:
-        content = _read_small(fd, size)
-        return (hashlib.sha256(content).digest() if content else b""), len(content)
-    return _each_block(fd, size, lambda content, _: hashlib.sha256(content).digest())
+def _open_direct(path: Path, size: int) -> tuple[int, bool]:
+    """A new file, and whether it is written past the page cache: filling that takes longer than the disk."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    if BLOCK_BYTES % PAGE_BYTES == 0:
+        try:
+            fd = os.open(path, flags | os.O_DIRECT, 0o600)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        else:
+            try:
+                os.posix_fallocate(fd, 0, size)
+            except BaseException:
+                os.close(fd)
+                path.unlink()
+                raise
+            return fd, True
+    return os.open(path, flags, 0o600), False
 
 
 def _read_small(fd: int, size: int) -> bytes:
@@ -154,9 +173,9 @@ def _each_block(fd: int, size: int, use: Callable[[memoryview, int], bytes]) -> 
     """``use(block, offset)`` for every block, several at a time; the digests in order and the bytes read."""
 
     def one(offset: int) -> tuple[bytes, int]:
-        buffer: bytearray | None = getattr(_buffers, "buffer", None)
-        if buffer is None:
-            buffer = _buffers.buffer = bytearray(BLOCK_BYTES)
+        buffer: mmap.mmap | None = getattr(_buffers, "buffer", None)
+        if buffer is None:  # at the beginning of a page, as direct writes want it
+            buffer = _buffers.buffer = mmap.mmap(-1, BLOCK_BYTES)
         wanted = min(BLOCK_BYTES, size - offset)
         got = 0
         while got < wanted:
