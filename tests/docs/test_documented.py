@@ -10,7 +10,9 @@ from glowplug.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 # Between our own processes; nothing a user sets or reads.
-INTERNAL = {"GLOWPLUG_DECLARED_TYPES", "GLOWPLUG_BEFORE_ENTRYPOINT", "GLOWPLUG_DEVICES"}
+INTERNAL = {
+    "GLOWPLUG_DECLARED_TYPES", "GLOWPLUG_BEFORE_ENTRYPOINT", "GLOWPLUG_DEVICES", "GLOWPLUG_GIT_USER",
+}  # fmt: skip
 
 
 def test_every_variable_is_documented():

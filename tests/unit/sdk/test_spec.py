@@ -70,6 +70,7 @@ def test_everything_that_was_declared_is_told():
         "module": __name__,
         "qualname": "full",
         "serialized": None,
+        "serialized_by": "",
         "is_async": False,
         "is_generator": False,
         "volumes": [
