@@ -28,21 +28,29 @@ class Blocks:
         self.directory = directory
         self.small = directory / "blocks"
         self.large = directory / "large"
+        self.incoming = directory / "incoming"
+        """Blocks while they are written."""
+        self._places: set[str] = set()
         self._inside: dict[str, tuple[str, int]] | None = None
         """Blocks within whole large files: the file's name and the block's number."""
 
     def make(self) -> None:
         self.large.mkdir(mode=0o700, exist_ok=True)
         self.small.mkdir(mode=0o700, exist_ok=True)
+        self.incoming.mkdir(mode=0o700, exist_ok=True)
+        for left in self.incoming.iterdir():
+            left.unlink()
 
     def make_place(self, digest: str) -> Path:
         """Where a block will be."""
         path = self.path(digest)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if digest[:2] not in self._places:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._places.add(digest[:2])
         return path
 
     def path(self, digest: str) -> Path:
-        return self.small / digest[:2] / digest
+        return Path(f"{self.small}/{digest[:2]}/{digest}")
 
     def large_path(self, blocks: bytes) -> Path:
         return self.large / large_name(blocks)
@@ -58,7 +66,7 @@ class Blocks:
         return self.large / found[0], found[1] * BLOCK_BYTES
 
     def has(self, digest: str) -> bool:
-        return self.find(digest) is not None
+        return digest in self.inside or os.path.exists(f"{self.small}/{digest[:2]}/{digest}")
 
     @property
     def inside(self) -> dict[str, tuple[str, int]]:
@@ -108,28 +116,32 @@ class Blocks:
                 yield part
             position += BLOCK_BYTES
 
-    def whole(self, entry: Entry, of: str) -> Path:
-        """A file with exactly the bytes of ``entry``, assembled if need be. Not synced: it can be made again.
+    def whole(self, entry: Entry, of: str) -> tuple[str, os.stat_result]:
+        """A file with exactly the bytes of ``entry``, assembled if need be, and its status. Not synced: it
+        can be made again.
 
         Raises ``DataLossError`` when a block is missing or damaged.
         """
         if len(entry.blocks) == DIGEST_BYTES:
-            path = self.path(entry.digests[0])
-            if not path.exists():
-                self.make_place(path.name)
-                self._write_beside(path, [self.read(entry.digests[0], of)], entry)
-            elif path.stat().st_size != entry.size:
+            name = entry.blocks.hex()
+            path = f"{self.small}/{name[:2]}/{name}"
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                self._write_beside(self.make_place(name), [self.read(name, of)], entry)
+                status = os.stat(path)
+            if status.st_size != entry.size:
                 raise errors.DataLossError(
-                    f"{of}: block {path.name[:12]} is damaged: it has {path.stat().st_size} bytes instead "
-                    f"of {entry.size}. Put the file anew or remove it; other files are as they were."
+                    f"{of}: block {name[:12]} is damaged: it has {status.st_size} bytes instead of "
+                    f"{entry.size}. Put the file anew or remove it; other files are as they were."
                 )
-            return path
-        path = self.large_path(entry.blocks)
-        if not path.exists() or path.stat().st_size != entry.size:
-            disk.write_file(path.with_name(path.name + SUFFIX), entry.blocks)
-            self._write_beside(path, self.contents(entry, of), entry)
-            add_inside(self.inside, path.name, entry.blocks)
-        return path
+            return path, status
+        large = self.large_path(entry.blocks)
+        if not large.exists() or large.stat().st_size != entry.size:
+            disk.write_file(large.with_name(large.name + SUFFIX), entry.blocks)
+            self._write_beside(large, self.contents(entry, of), entry)
+            add_inside(self.inside, large.name, entry.blocks)
+        return str(large), os.stat(large)
 
     def _write_beside(self, path: Path, contents: Iterator[bytes] | list[bytes], entry: Entry) -> None:
         temporary = path.with_name(f"{path.name}.{threading.get_ident()}.new")

@@ -37,7 +37,8 @@ class Deposit:
         if self._blocks.has(name):
             return digest.digest()
         path = self._blocks.make_place(name)
-        temporary = path.with_name(f"{name}.{threading.get_ident()}.new")
+        # All begin in one directory: a file system spreads files of different ones over the disk, at a cost.
+        temporary = self._blocks.incoming / f"{name}.{threading.get_ident()}.new"
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:

@@ -87,12 +87,11 @@ class Trees:
             del self._ready[number]
             disk.remove_tree(self.directory / str(number))
 
-    def _place(self, path: Path, entry: Entry, name: str) -> None:
+    def _place(self, path: str, entry: Entry, name: str) -> None:
         if entry.size == 0:
             _make_empty(path, entry)
             return
-        source = self._blocks.whole(entry, f"{self._of}, file {name!r}")
-        status = os.stat(source)
+        source, status = self._blocks.whole(entry, f"{self._of}, file {name!r}")
         if status.st_mode & 0o7777 == entry.mode and status.st_mtime_ns == entry.mtime_ns:
             try:
                 os.link(source, path)
@@ -102,35 +101,35 @@ class Trees:
         copy_file(source, path, entry)
 
 
-def bring_to(root: Path, before: Entries, after: Entries, place: Callable[[Path, Entry, str], None]) -> None:
+def bring_to(root: Path, before: Entries, after: Entries, place: Callable[[str, Entry, str], None]) -> None:
     """Make the directory ``root``, which holds ``before``, hold ``after``."""
     gone = [path for path, entry in before.items() if _other(entry, after.get(path))]
     for path in sorted(gone, key=lambda each: each.count("/"), reverse=True):
         if before[path].kind == DIRECTORY:
-            os.rmdir(root / path)
+            os.rmdir(f"{root}/{path}")
         else:
-            os.unlink(root / path)
+            os.unlink(f"{root}/{path}")
     closed: list[tuple[str, int]] = []
     new = [path for path, entry in after.items() if path not in before or _other(before[path], entry)]
     for path in sorted(new, key=lambda each: (after[each].kind != DIRECTORY, each.count("/"))):
         entry = after[path]
         if entry.kind == DIRECTORY:
-            os.mkdir(root / path, DIRECTORY_MODE)
+            os.mkdir(f"{root}/{path}", DIRECTORY_MODE)
             closed.append((path, entry.mode))
         elif entry.kind == LINK:
-            os.symlink(entry.link, os.fsencode(root / path))
+            os.symlink(entry.link, os.fsencode(f"{root}/{path}"))
         else:
-            place(root / path, entry, path)
+            place(f"{root}/{path}", entry, path)
     for path, entry in after.items():
         old = before.get(path)
         if entry.kind == DIRECTORY and old is not None and old.kind == DIRECTORY and old.mode != entry.mode:
             closed.append((path, entry.mode))
     for path, mode in closed:
         if mode != DIRECTORY_MODE or path in before:
-            os.chmod(root / path, mode | 0o700)
+            os.chmod(f"{root}/{path}", mode | 0o700)
 
 
-def copy_file(source: Path, path: Path, entry: Entry) -> None:
+def copy_file(source: str, path: str, entry: Entry) -> None:
     shutil.copyfile(source, path, follow_symlinks=False)
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -146,7 +145,7 @@ def _other(entry: Entry, now: Entry | None) -> bool:
     return entry.kind != DIRECTORY and entry != now
 
 
-def _make_empty(path: Path, entry: Entry) -> None:
+def _make_empty(path: str, entry: Entry) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         set_attributes(fd, entry.mode, entry.mtime_ns)
