@@ -47,19 +47,16 @@ def put(volume: Volume, **files: bytes) -> int:
     """Commit these files; returns how many bytes that stored."""
 
     def find(deposit: Deposit, latest: Manifest) -> list[Change]:
-        return [
-            Change(name, _stored(deposit, volume, content, latest.entries.get(name)))
-            for name, content in files.items()
-        ]
+        return [Change(name, _stored(deposit, content)) for name, content in files.items()]
 
     return volume.commit(find).stored_bytes
 
 
-def _stored(deposit: Deposit, volume: Volume, content: bytes, before: Entry | None = None) -> Entry:
+def _stored(deposit: Deposit, content: bytes) -> Entry:
     fd = os.memfd_create("content")
     try:
         os.write(fd, content)
-        return deposit.file(fd, len(content), 0o644, 10**18, before)
+        return deposit.file(fd, len(content), 0o644, 10**18)
     finally:
         os.close(fd)
 
@@ -103,9 +100,7 @@ def test_any_commits_hold_what_a_dict_holds(tmp_path_factory: pytest.TempPathFac
         def find(deposit: Deposit, latest: Manifest, commit: list = commit) -> list[Change]:
             changes = []
             for path, content in commit:
-                entry = (
-                    None if content is None else _stored(deposit, volume, content, latest.entries.get(path))
-                )
+                entry = None if content is None else _stored(deposit, content)
                 changes.append(Change(path, entry))
             return changes
 

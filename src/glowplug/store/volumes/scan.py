@@ -172,7 +172,7 @@ def _look_at(
         )
         _add(scan, path, entry, signature, before)
     elif stat.S_ISREG(status.st_mode):
-        _look_at_file(scan, path, name, directory, before, seen, deposit, only_settled)
+        _look_at_file(scan, path, name, directory, before, deposit, only_settled)
     else:
         scan.skipped.append(path)
 
@@ -203,7 +203,6 @@ def _look_at_file(
     name: str,
     directory: int,
     before: tuple[Signature, Entry | None] | None,
-    seen: Entries,
     deposit: Deposit,
     only_settled: bool,
 ) -> None:
@@ -223,8 +222,7 @@ def _look_at_file(
                 scan.known[path] = before
             return
         now_ns = time.time_ns()
-        last = before[1] if before is not None else seen.get(path)
-        entry = deposit.file(fd, status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns, last)
+        entry = deposit.file(fd, status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
         settled = status.st_ctime_ns < now_ns - UNSETTLED_NS
         signature = (status.st_ino, status.st_ctime_ns if settled else -1, status.st_size)
         _add(scan, path, entry, signature, before)
