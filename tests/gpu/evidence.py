@@ -59,6 +59,7 @@ class Check(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    parser.add_argument("--limit-s", type=int, default=SESSION_LIMIT_S, help="after which no check begins")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(ROOT / "src"))
@@ -66,7 +67,7 @@ def main() -> int:
     name = f"{datetime.date.today():%Y-%m-%d}-{_short(cards)}"
     log, report = options.out / f"{name}.log", options.out / f"{name}.xml"
     about = [_said("gpus"), _said("doctor")]
-    status = _run_tests(log, report, about)
+    status = _run_tests(log, report, about, options.limit_s)
     page = options.out / f"{name}.md"
     page.write_text(_anonymous("\n".join(_page(cards, list(_checks(report)), about))))
     log.write_text(_anonymous(log.read_text(errors="replace")))
@@ -75,10 +76,10 @@ def main() -> int:
     return status
 
 
-def _run_tests(log: Path, report: Path, about: list[str]) -> int:
+def _run_tests(log: Path, report: Path, about: list[str], limit_s: int) -> int:
     command = [
         sys.executable, "-m", "pytest", "-p", "pytest_timeout", "-p", "no:cacheprovider", "-m", "gpu",
-        "-v", "-rA", "--durations=0", f"--session-timeout={SESSION_LIMIT_S}",
+        "-v", "-rA", "--durations=0", f"--session-timeout={limit_s}",
         f"--junitxml={report}", "-o", "junit_family=xunit1",
         *(str(HERE / file) for file in FILES),
     ]  # fmt: skip
