@@ -21,7 +21,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,14 +60,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
     parser.add_argument("--limit-s", type=int, default=SESSION_LIMIT_S, help="after which no check begins")
+    parser.add_argument("--only", choices=[name[5:-3] for name in FILES], help="the checks of one file")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(ROOT / "src"))
     cards = _cards()
-    name = f"{datetime.date.today():%Y-%m-%d}-{_short(cards)}"
+    files = [f"test_{options.only}.py"] if options.only else FILES
+    name = f"{datetime.date.today():%Y-%m-%d}-{_short(cards)}" + (f"-{options.only}" if options.only else "")
     log, report = options.out / f"{name}.log", options.out / f"{name}.xml"
     about = [_said("gpus"), _said("doctor")]
-    status = _run_tests(log, report, about, options.limit_s)
+    status = _run_tests(log, report, about, files, options.limit_s)
     page = options.out / f"{name}.md"
     page.write_text(_anonymous("\n".join(_page(cards, list(_checks(report)), about))))
     log.write_text(_anonymous(log.read_text(errors="replace")))
@@ -76,12 +78,12 @@ def main() -> int:
     return status
 
 
-def _run_tests(log: Path, report: Path, about: list[str], limit_s: int) -> int:
+def _run_tests(log: Path, report: Path, about: list[str], files: Sequence[str], limit_s: int) -> int:
     command = [
         sys.executable, "-m", "pytest", "-p", "pytest_timeout", "-p", "no:cacheprovider", "-m", "gpu",
         "-v", "-rA", "--durations=0", f"--session-timeout={limit_s}",
         f"--junitxml={report}", "-o", "junit_family=xunit1",
-        *(str(HERE / file) for file in FILES),
+        *(str(HERE / file) for file in files),
     ]  # fmt: skip
     # What else is installed for pytest on the machine has no say here.
     environ = {**_environ(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUNBUFFERED": "1"}

@@ -37,7 +37,8 @@ def venv_image() -> modal.Image:
     torch = importlib.util.find_spec("torch")
     where = str(Path(torch.origin).parents[1]) if torch is not None and torch.origin else ""
     wheels = os.environ.get("GPU_WHEELS", "")
-    return modal.Image.debian_slim().pip_install("packaging", find_links=wheels).env({"PYTHONPATH": where})
+    from_here = {"find_links": wheels, "extra_options": "--no-index"} if wheels else {}
+    return modal.Image.debian_slim().pip_install("packaging", **from_here).env({"PYTHONPATH": where})
 
 
 image = root_image() if os.environ.get("GPU_IMAGE") == "root" else venv_image()
