@@ -127,12 +127,10 @@ def main() -> None:
     with own_server():
         request("GET", "/v1/status", start=True)
         measure(contestants, options.rounds, calls=1)
-    above_bare = first.median_s - 2 * bare.median_s
     with_torch = None if further.absent else further.median_s
     targets = [
         report.Target("numpy's image with a warm cache", numpy_image.median_s, 1.0, unit="s"),
         report.Target("to know that an image is built", unchanged.median_s, 0.050, unit="s"),
-        report.Target("first container, above twice `python -c pass`", above_bare, 0.050, unit="s"),
         report.Target("further container with torch", with_torch, 0.070, unit="s"),
     ]
     title = "Images of Python packages, with uv's cache warm"

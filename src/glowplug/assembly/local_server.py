@@ -35,8 +35,8 @@ from glowplug.wire.stream import Outbox
 
 LOCK_TIMEOUT_S = 20.0
 LOCK_POLL_S = 0.01
-SDK_PRELOAD = "asyncio,glowplug.sdk"
-"""What every container needs of the sdk, imported once in the plain zygote."""
+SDK_PRELOAD = "glowplug.sdk.app,glowplug.sdk.image,glowplug.client.session,asyncio"
+"""What containers need as soon as they do more than run a plain function; zygotes import it while idle."""
 ALIAS_DIRECTORY = str(Path(__file__).resolve().parent.parent / "sdk" / "alias")
 """On the path of every container and its children, so that `import modal` is Glowplug there."""
 

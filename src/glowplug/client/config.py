@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from glowplug.model import catalog, errors
+from glowplug.wire.agreed import TYPES_VARIABLE as TYPES_VARIABLE
 
 SECTIONS = {
     "gpus": str,
@@ -48,8 +49,6 @@ SECTIONS = {
 }
 IMAGES = ("base", "debian_mirror")
 LABELS = ("cloud", "region", "zone", "market")
-TYPES_VARIABLE = "GLOWPLUG_DECLARED_TYPES"
-"""How containers, which do not see the file, learn the declared types."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-import traceback
 from typing import Any
 
 from glowplug.model import errors
@@ -85,6 +84,8 @@ def unpack(payload: Payload) -> Any:
 
 def pack_exception(error: BaseException) -> Payload:
     """An exception with its traceback as text; the exception itself only if it survives the journey."""
+    import traceback
+
     return make_payload(
         pickle.dumps(
             {

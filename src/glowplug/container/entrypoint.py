@@ -3,9 +3,7 @@ inherited socket."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import os
 import signal
 import socket
@@ -17,28 +15,43 @@ OF_SHELLS = frozenset({"_", "PWD", "OLDPWD", "SHLVL"})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("fd", type=int)
-    parser.add_argument("--sandboxed", action="store_true")
-    parser.add_argument("--path", default="[]", help="sys.path of the client, as JSON")
-    parser.add_argument("--own-modules-first", action="store_true", help="import nothing from --path here")
-    parser.add_argument("--preload", default="", help="modules every container needs, comma-separated")
-    options = parser.parse_args()
+    options = Options(sys.argv[1:])
     note_entrypoint()
-    wanted = json.loads(options.path)
-    path = wanted + [each for each in sys.path if each not in wanted]
+    path = options.path + [each for each in sys.path if each not in options.path]
     if not options.own_modules_first:
         sys.path[:] = path
-    for name in filter(None, options.preload.split(",")):
-        importlib.import_module(name)
-
     from glowplug.container import isolation, zygote
 
     if not options.sandboxed:
         # Should the server have ended by now, the socket says so.
         isolation.die_with_parent(signal.SIGKILL, os.getppid())
+    later = options.preload
+    if options.own_modules_first:
+        while later:  # from the runtime, while nothing else is on the path
+            importlib.import_module(later.pop(0))
     sys.path[:] = path
-    zygote.serve(socket.socket(fileno=options.fd), options.sandboxed)
+    zygote.serve(socket.socket(fileno=options.fd), options.sandboxed, later)
+
+
+class Options:
+    """Read by hand: a parser takes as long to import as all else that is needed before the first fork."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        fd, *rest = arguments
+        self.fd = int(fd)
+        self.sandboxed = "--sandboxed" in rest
+        self.own_modules_first = "--own-modules-first" in rest
+        """Import nothing from ``path`` here."""
+        self.path = self._list(rest, "--path", "\n")
+        """``sys.path`` of the client, a line each."""
+        self.preload = self._list(rest, "--preload", ",")
+        """Modules that most containers need."""
+
+    @staticmethod
+    def _list(arguments: list[str], name: str, separator: str) -> list[str]:
+        if name not in arguments:
+            return []
+        return [each for each in arguments[arguments.index(name) + 1].split(separator) if each]
 
 
 def note_entrypoint() -> None:
@@ -47,6 +60,8 @@ def note_entrypoint() -> None:
     text = os.environ.pop(BEFORE_ENTRYPOINT, "")
     if not text:
         return
+    import json
+
     from glowplug.container import process
 
     before = json.loads(text)

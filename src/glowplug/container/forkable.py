@@ -12,9 +12,7 @@ import os
 import select
 import signal
 import sys
-import sysconfig
 import threading
-import traceback
 from typing import Any
 
 PROBE_DEADLINE_S = 5.0
@@ -130,6 +128,9 @@ def _product_survives_fork() -> bool:
 
 def _blamed_line() -> str:
     """The innermost line outside the standard library and site-packages, else the innermost of all."""
+    import sysconfig
+    import traceback
+
     stack = traceback.extract_stack()[:-2]
     library = tuple(filter(None, (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))))
     runtime = os.path.dirname(os.path.dirname(__file__))

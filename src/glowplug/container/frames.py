@@ -43,10 +43,9 @@ class FrameSocket:
         self._receiver.wait()
         return self._receiver.receive()
 
-    def wait(self) -> None:
-        """Until ``receive_all`` has something to say."""
-        if not self._messages:
-            self._receiver.wait()
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until ``receive_all`` has something to say; False when ``timeout_s`` passed first."""
+        return bool(self._messages) or self._receiver.wait(timeout_s)
 
     def take_fds(self, count: int) -> list[int]:
         taken = self.fds[:count]

@@ -6,26 +6,29 @@ runs.
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import inspect
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.client import context
 from glowplug.client.serializer import pack, pack_exception, unpack
-from glowplug.client.session import ITEM_CREDIT
 from glowplug.container.executing import open_exec
 from glowplug.container.frames import FrameSocket
 from glowplug.container.output import MarkedOutput
 from glowplug.container.space import tell_if_full
 from glowplug.model import errors
 from glowplug.wire import messages
+from glowplug.wire.agreed import ITEM_CREDIT
 from glowplug.wire.payload import Payload, from_wire
+
+if TYPE_CHECKING:
+    import asyncio
 
 BEGUN_REMEMBERED = 256
 """Inputs begun last, so that a recall of one that has just run is not answered with a promise; a container is
@@ -193,10 +196,6 @@ class InputLoop:
             if self._was_cancelled(input_id, attempt):
                 return "cancelled", None
             return "failure", pack_exception(error)
-        except asyncio.CancelledError as error:
-            if self._was_cancelled(input_id, attempt):
-                return "cancelled", None
-            return "failure", pack_exception(error)
         except KeyboardInterrupt as error:
             if self._stopping:
                 raise StopRequested from None  # interrupted: the server runs this input again
@@ -212,6 +211,8 @@ class InputLoop:
             tell_if_full(error)
             return "failure", pack_exception(error)
         except BaseException as error:
+            if _is_async_cancellation(error) and self._was_cancelled(input_id, attempt):
+                return "cancelled", None
             return "failure", pack_exception(error)
 
     def _check_interrupted(self) -> None:
@@ -256,6 +257,8 @@ class InputLoop:
                 items.close()
 
     def _run_async(self, awaitable: Any) -> Any:
+        import asyncio  # most functions are plain, and it takes longer to import than all of this
+
         loop = self._event_loop
         if loop is None:
             loop = self._event_loop = asyncio.new_event_loop()
@@ -333,3 +336,9 @@ class InputLoop:
             returned = [input_id for input_id in input_ids if input_id not in self._begun]
             self._recalled.update(returned)
         self.control.send([messages.RETURNED, returned])
+
+
+def _is_async_cancellation(error: BaseException) -> bool:
+    """Whoever raised it has imported asyncio."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)

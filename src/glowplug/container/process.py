@@ -8,17 +8,18 @@ import os
 import socket
 import sys
 import threading
-import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.client import context
-from glowplug.client.session import BuildEvent, Client, LogLine, Run
 from glowplug.container.frames import FrameSocket
 from glowplug.container.imports import FunctionNotFound, load_function
 from glowplug.container.input_loop import InputLoop
 from glowplug.container.output import MarkedOutput
 from glowplug.model.errors import PermissionDeniedError
 from glowplug.wire import messages
+
+if TYPE_CHECKING:
+    from glowplug.client.session import BuildEvent, LogLine, Run
 
 by_entrypoint: dict[str, tuple[str | None, str]] = {}
 """Variables that the image's ENTRYPOINT has set: what they were, and what they are."""
@@ -48,6 +49,8 @@ class Context:
             )
         with self._lock:
             if self._run is None:
+                from glowplug.client.session import Client
+
                 client = Client(lambda: (sock, (0, "")), redial=False)
                 self._run = client.join_app(self._app_id, self._functions, _Silent())
             return self._run
@@ -105,6 +108,8 @@ def _import_message(start: dict[str, Any], error: BaseException) -> str:
     name = start["name"]
     if isinstance(error, FunctionNotFound):
         return f"{name} cannot be loaded in its container: {error}"
+    import traceback
+
     told = traceback.TracebackException(type(error), error, error.__traceback__)
     machinery = ("<frozen", os.path.dirname(importlib.__file__), os.path.dirname(__file__))
     told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(machinery)]
@@ -116,4 +121,6 @@ def _run_exit_handlers() -> None:
     try:
         atexit._run_exitfuncs()
     except BaseException:
+        import traceback
+
         traceback.print_exc()

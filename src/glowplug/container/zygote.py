@@ -8,11 +8,13 @@ with it.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from glowplug.container import guard, isolation
@@ -26,19 +28,23 @@ IMPORT_OUTPUT_BYTES = 64 << 10
 """The end of what an import printed; more is dropped."""
 CONTAINER_FDS = 6
 """data, control, client, stdout, stderr, status; after these the control groups it is to enter"""
+IDLE_S = 0.1
+"""Nothing was asked for that long: time to import what later containers may need."""
 
 
-def serve(sock: socket.socket, sandboxed: bool) -> None:
-    """Obey the server until it closes the connection."""
-    zygote = Zygote(FrameSocket(sock), sandboxed)
+def serve(sock: socket.socket, sandboxed: bool, preload: Sequence[str] = ()) -> None:
+    """Obey the server until it closes the connection. The first containers do not wait for ``preload``, names
+    of modules that are imported while nothing else is to be done."""
+    zygote = Zygote(FrameSocket(sock), sandboxed, preload)
     zygote.stream.send({"op": "ready"})
     zygote.serve()
 
 
 class Zygote:
-    def __init__(self, stream: FrameSocket, sandboxed: bool) -> None:
+    def __init__(self, stream: FrameSocket, sandboxed: bool, preload: Sequence[str] = ()) -> None:
         self.stream = stream
         self.sandboxed = sandboxed
+        self.preload = list(preload)
         self.children: set[int] = set()
         """Those it has forked; whatever else becomes its child was left by a container that was killed."""
         self.containers: dict[str, int] = {}
@@ -54,6 +60,7 @@ class Zygote:
             self.children = set(_children_of(os.getpid()))
         signal.signal(signal.SIGCHLD, self._reap)
         while True:
+            self._preload_while_idle()
             try:
                 request = self.stream.receive()
             except (EOFError, OSError):
@@ -64,6 +71,15 @@ class Zygote:
                 self.fork_zygote(request)
             elif request["op"] == "remount":
                 self.remount(request)
+
+    def _preload_while_idle(self) -> None:
+        idle_s = IDLE_S
+        while self.preload and not self.stream.wait(idle_s):
+            try:
+                importlib.import_module(self.preload.pop(0))
+            except Exception:  # a container that needs it says what is wrong
+                pass
+            idle_s = 0
 
     def fork_zygote(self, request: dict[str, Any]) -> None:
         """A child that imports a module and then is a zygote itself."""

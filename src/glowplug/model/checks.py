@@ -7,14 +7,16 @@ Every function here takes what users write, in any version, and returns the norm
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from glowplug.model.errors import InvalidError
-from glowplug.model.gpu import GpuRequest, parse_gpu
 from glowplug.model.image import ImageDefinition
 from glowplug.model.schedule import Schedule
 from glowplug.model.secret import SecretDefinition
 from glowplug.model.volume import VolumeDefinition
+
+if TYPE_CHECKING:
+    from glowplug.model.gpu import GpuRequest
 
 MAX_TIMEOUT_S = 86400
 DEFAULT_TIMEOUT_S = 300
@@ -91,6 +93,10 @@ def one_secret(value: SecretDefinition | None) -> tuple[SecretDefinition, ...]:
 
 
 def gpu(value: GpuValue) -> tuple[GpuRequest, ...]:
+    if value is None:
+        return ()
+    from glowplug.model.gpu import parse_gpu  # with the table of all types, for those who ask for one
+
     return parse_gpu("any" if value is True else value)
 
 

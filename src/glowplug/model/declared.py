@@ -8,7 +8,6 @@ and keeps ``notices`` of what will not happen as written. Signatures, documentat
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -184,5 +183,7 @@ def _not_carried_out(name: str, declared: Option) -> Notice:
 
 
 def _nearest(name: str, known: dict[str, Option]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, known, n=1)
     return f" Did you mean {near[0]}=?" if near else ""

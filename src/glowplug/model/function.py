@@ -7,21 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glowplug.model.gpu import GpuRequest
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """User-level retries: after an exception or a timeout. Delays in seconds."""
-
-    max_retries: int = 0
-    backoff_coefficient: float = 1.0
-    initial_delay_s: float = 1.0
-    max_delay_s: float = 60.0
-
-    def delay_s(self, retry: int) -> float:
-        """The wait before retry number ``retry`` (1 is the first)."""
-        delay_s = self.initial_delay_s * self.backoff_coefficient ** (retry - 1)
-        return min(delay_s, self.max_delay_s)
+from glowplug.model.retry_policy import RetryPolicy as RetryPolicy
 
 
 @dataclass(frozen=True)
@@ -44,7 +30,7 @@ class FunctionSpec:
     scaledown_window_s: float = 60.0
     timeout_s: float = 300.0
     startup_timeout_s: float = 300.0
-    retries: RetryPolicy = RetryPolicy()
+    retries: RetryPolicy = field(default=RetryPolicy())
     max_concurrent_inputs: int = 1
     max_inputs: int | None = None
     """Inputs after which a container is replaced; 1 is a container for every input."""

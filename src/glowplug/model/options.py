@@ -7,18 +7,20 @@ be is in ``model/checks.py``, what the server gets of it in ``model/function.py`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.model import checks
 from glowplug.model.declared import Declared, Notice, option
 from glowplug.model.errors import DeprecationError, InvalidError, NotCarriedOutWarning
-from glowplug.model.function import RetryPolicy
-from glowplug.model.gpu import GpuRequest
 from glowplug.model.image import ImageDefinition
 from glowplug.model.retries import retry_policy
 from glowplug.model.schedule import Schedule
 from glowplug.model.secret import SecretDefinition
 from glowplug.model.volume import VolumeDefinition
+
+if TYPE_CHECKING:
+    from glowplug.model.gpu import GpuRequest
+    from glowplug.model.retry_policy import RetryPolicy
 
 _NO_PROVIDER = "there is no provider behind your machines"
 _NO_NETWORK = "containers use the network of their machine"

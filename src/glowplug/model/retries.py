@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glowplug.model.errors import InvalidError
-from glowplug.model.function import RetryPolicy
+from glowplug.model.retry_policy import RetryPolicy
 
 MAX_RETRIES = 1000
 """More is a mistake: with the default delays that is most of a day."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from glowplug.client.config import declare_types
 from glowplug.client.context import is_local
-from glowplug.client.session import Client, Run
 from glowplug.model import checks
 from glowplug.model.declared import signature_of
 from glowplug.model.errors import DeprecationError, InvalidError, NotCarriedOutWarning
@@ -22,10 +21,13 @@ from glowplug.sdk.local_entrypoint import LocalEntrypoint
 from glowplug.sdk.mount import Mount
 from glowplug.sdk.notices import warn
 from glowplug.sdk.notyet import not_yet, warn_ignored
-from glowplug.sdk.running import AppRun, Running
+from glowplug.wire.agreed import TYPES_VARIABLE
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
+
+    from glowplug.client.session import Client, Run
+    from glowplug.sdk.running import AppRun, Running
 
     Options = ParamSpec("Options")
 else:
@@ -106,7 +108,10 @@ class App:
         tags: Mapping[str, str] | None = None,
         **blueprint: Any,
     ) -> None:
-        declare_types()
+        if is_local() or os.environ.get(TYPES_VARIABLE):
+            from glowplug.client.config import declare_types
+
+            declare_types()
         if name is not None:
             check_name(name, "App")
         for tag, value in blueprint.items():
@@ -210,6 +215,8 @@ class App:
         warn_ignored(
             "app.run()", stdout=stdout, interactive=interactive, environment_name=environment_name, name=name
         )
+        from glowplug.sdk.running import AppRun  # a container runs no app
+
         return AppRun(self, client, show_progress, detach)
 
     def _run_async(self, *args: Any, **kwargs: Any) -> AppRun:

@@ -15,11 +15,13 @@ import contextvars
 import threading
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.client.serializer import pack
-from glowplug.client.session import Call
 from glowplug.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from glowplug.client.session import Call
 
 MAX_OUTSTANDING = 1000
 """Inputs sent whose output has not come."""

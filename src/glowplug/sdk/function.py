@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from glowplug.client import context
 from glowplug.client.serializer import pack
-from glowplug.client.session import Call, Run
 from glowplug.model.errors import DeprecationError, ExecutionError, InvalidError
 from glowplug.model.options import FunctionOptions
 from glowplug.sdk.dual import P, dual
@@ -22,6 +21,7 @@ from glowplug.sdk.notyet import not_yet
 from glowplug.sdk.results import value_of
 
 if TYPE_CHECKING:
+    from glowplug.client.session import Call, Run
     from glowplug.sdk.app import App
 
 R = TypeVar("R", covariant=True)

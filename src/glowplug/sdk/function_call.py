@@ -6,14 +6,15 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Generator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from glowplug.client.session import Call, Output
 from glowplug.model.errors import InvalidError
 from glowplug.sdk.dual import Dual, dual
 from glowplug.sdk.notyet import not_yet
 from glowplug.sdk.results import value_of
-from glowplug.sdk.running import run_for_attaching
+
+if TYPE_CHECKING:
+    from glowplug.client.session import Call, Output
 
 R = TypeVar("R")
 
@@ -149,6 +150,8 @@ class FunctionCall(Generic[R]):
             with _received_lock:
                 known = _received.get(self.object_id)
                 if known is None:
+                    from glowplug.sdk.running import run_for_attaching
+
                     known = Received(run_for_attaching().attach_call(self.object_id))
                     _received[self.object_id] = known
             self._received = known

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import collections
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from glowplug.client.session import Call, Output, Run
 from glowplug.sdk.feeding import AsyncFeed, Feed, open_feed
 from glowplug.sdk.results import exception_of, value_of
 
-Open = Callable[[Call], Feed]
+if TYPE_CHECKING:
+    from glowplug.client.session import Call, Output, Run
+
+Open = Callable[["Call"], Feed]
 
 
 class Collector:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Optional
 
 from glowplug.model.errors import InvalidError
@@ -56,6 +55,8 @@ class Mount:
             entries.append(_directory(local_dir, remote_dir, condition, recursive))
         if local_file is not None:
             name = os.path.basename(_text(local_file, "local_file"))
+            from pathlib import PurePosixPath
+
             place = None if remote_dir is None else PurePosixPath(_text(remote_dir, "remote_dir"), name)
             entries.append(_file(local_file, place))
         self.entries = tuple(entries)
@@ -140,6 +141,8 @@ def _file(local_path: Any, remote_path: Any) -> MountEntry:
 
 def _below(remote_path: Any, local_path: str) -> str:
     name = os.path.basename(local_path.rstrip("/"))
+    from pathlib import PurePosixPath
+
     place = PurePosixPath("/", name if remote_path is None else _text(remote_path, "remote_path"))
     if ".." in place.parts:
         raise InvalidError(f'Mount: the remote path {str(place)!r} must not contain "..".')

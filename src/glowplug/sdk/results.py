@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glowplug.client.serializer import unpack, unpack_exception
-from glowplug.client.session import Output
 from glowplug.model.errors import error_from_wire
+
+if TYPE_CHECKING:
+    from glowplug.client.session import Output
 
 
 def value_of(output: Output) -> Any:

@@ -1,5 +1,5 @@
 """What a server and the process of a container agree on beside messages: marks in output, paths and
-verdicts of a zygote."""
+verdicts of a zygote, how far a generator may run ahead."""
 
 from __future__ import annotations
 
@@ -17,3 +17,7 @@ EVERY_VARIABLE = "*"
 """In the list of variables that an import read: it went through all of them."""
 BUSY = "busy"
 """What a zygote answers when files of the view that is to be replaced are open."""
+ITEM_CREDIT = 64
+"""Items of a generator that may be on their way unread."""
+TYPES_VARIABLE = "GLOWPLUG_DECLARED_TYPES"
+"""How containers, which do not see the operator's file, learn of the GPU types that it declares."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import tempfile
 import threading
 from collections.abc import Sequence
 
@@ -100,6 +99,8 @@ def _new_file(parts: Sequence[memoryview], offsets: Sequence[int], size: int) ->
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("glowplug-payload", os.MFD_CLOEXEC)
     else:  # macOS: an unlinked file does the same
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     try:

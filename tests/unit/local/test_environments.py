@@ -13,7 +13,7 @@ import pytest
 from glowplug.backends.local.bubblewrap import Bubblewrap
 from glowplug.backends.local.environments import (
     HOME,
-    RUNTIME_INSIDE,
+    INSIDE,
     Environments,
     FilesBind,
     link_files,
@@ -64,6 +64,11 @@ def tree(directory: Path, name: str, *files: str) -> Path:
     return directory / name
 
 
+def sources(directory: str) -> dict[str, bytes]:
+    found = Path(directory).rglob("*.py")
+    return {str(each.relative_to(directory)): each.read_bytes() for each in found}
+
+
 def test_without_an_image_it_is_the_clients(tmp_path):
     found = environments(tmp_path).of({"image": None}, APP)
     assert (found.executable, found.runtime, found.files) == (sys.executable, runtime_directory(), ())
@@ -77,17 +82,18 @@ def test_an_image_brings_everything_and_is_shown_two_packages_of_ours(tmp_path):
     assert base["A"] == "1"
     assert base["PATH"].split(":")[0] == "/venv/bin"
     assert base["PATH"].split(":")[-1] == "/opt/bin"
-    assert base["PYTHONPATH"].split(":") == [f"{RUNTIME_INSIDE}/glowplug/sdk/alias", RUNTIME_INSIDE, "/mine"]
+    assert base["PYTHONPATH"].split(":") == [f"{INSIDE}/glowplug/sdk/alias", INSIDE, "/mine"]
     plan = make_root_plan(found, {"directory": None}, [], [])
     shown = {path: source for source, path, _ in plan.binds}
     assert {path for path in shown if path.startswith("/.glowplug")} == {
-        f"{RUNTIME_INSIDE}/glowplug",
-        f"{RUNTIME_INSIDE}/cloudpickle",
+        f"{INSIDE}/glowplug",
+        f"{INSIDE}/cloudpickle",
     }
     assert plan.for_container([])["directories"] == ["/w"]
     arguments = plan.bubblewrap_arguments(BWRAP)
-    at = arguments.index(f"{RUNTIME_INSIDE}/glowplug")
-    assert arguments[at - 2 : at] == ["--ro-bind", os.path.join(runtime_directory(), "glowplug")]
+    at = arguments.index(f"{INSIDE}/glowplug")
+    assert arguments[at - 2 : at] == ["--ro-bind", shown[f"{INSIDE}/glowplug"]]
+    assert sources(shown[f"{INSIDE}/glowplug"]) == sources(os.path.join(runtime_directory(), "glowplug"))
 
 
 def test_what_is_gone_is_said(tmp_path):

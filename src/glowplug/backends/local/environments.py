@@ -8,8 +8,6 @@ comes last on ``sys.path``.
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glowplug.backends.local.driver import DriverFiles
+from glowplug.backends.local.runtime import INSIDE, Runtime, packages
 from glowplug.model import errors
 from glowplug.ports.images import BuiltImage, ReadyImages
 
@@ -29,8 +28,6 @@ NODE_FILES = ("/etc/resolv.conf", "/etc/hosts")
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 """Where a machine keeps the authorities it trusts."""
 CERTIFICATES_INSIDE = "/.glowplug/certificates.pem"
-RUNTIME_INSIDE = "/.glowplug/runtime"
-RUNTIME_PACKAGES = ("glowplug", "cloudpickle")
 ALIAS = "glowplug/sdk/alias"
 """In the runtime: where `import modal` finds Glowplug."""
 
@@ -82,6 +79,7 @@ class Environments:
         self._home = home
         self._images = images
         self._sandboxed = sandboxed
+        self._shown_runtime = Runtime(home)
         self._links: set[Path] = set()
         """Where files appear on the machine itself, without a sandbox."""
 
@@ -92,6 +90,7 @@ class Environments:
             self._images.suspect(image_id)
 
     def close(self) -> None:
+        self._shown_runtime.close()
         for link in self._links:
             with contextlib.suppress(OSError):
                 link.unlink()
@@ -135,7 +134,7 @@ class Environments:
                 "registry's image or a Dockerfile), and only a sandbox can show it to a container; there is "
                 "none here. `glowplug doctor` says how to get one."
             )
-        runtime, binds = RUNTIME_INSIDE, tuple(runtime_binds())
+        runtime, binds = INSIDE, tuple(self._shown_runtime.binds(built))
         if not self._sandboxed:
             runtime, binds = linked_runtime(self._home / "runtime"), ()
         found = Environment(
@@ -237,15 +236,10 @@ def place_inside(path: str, workdir: str) -> str:
     return os.path.normpath(os.path.join(workdir or HOME, path))
 
 
-def runtime_binds() -> list[tuple[str, str]]:
-    """(source, path) of the packages that are shown inside an image."""
-    return [(source, f"{RUNTIME_INSIDE}/{name}") for name, source in _packages()]
-
-
 def linked_runtime(directory: Path) -> str:
     """A directory that holds these packages and nothing else, for processes without a root of their own."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, source in _packages():
+    for name, source in packages():
         link = directory / name
         if not (link.is_symlink() and os.readlink(link) == source):
             temporary = directory / f".{name}-{os.getpid()}"
@@ -258,14 +252,3 @@ def linked_runtime(directory: Path) -> str:
 def runtime_directory() -> str:
     """The directory on ``sys.path`` that holds this Glowplug."""
     return str(Path(sys.modules["glowplug"].__file__ or "").resolve().parent.parent)
-
-
-@functools.cache
-def _packages() -> list[tuple[str, str]]:
-    found = []
-    for name in RUNTIME_PACKAGES:
-        spec = importlib.util.find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            raise errors.InternalError(f"the package {name} of this installation cannot be found")
-        found.append((name, os.path.realpath(next(iter(spec.submodule_search_locations)))))
-    return found

@@ -4,7 +4,6 @@ it."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -449,7 +448,7 @@ def zygote_command(
         "glowplug.container.entrypoint",
         str(fd),
         "--path",
-        json.dumps(list(sys_path)),
+        "\n".join(sys_path),
     ]
     if sandboxed:
         command.append("--sandboxed")

@@ -10,13 +10,12 @@ from glowplug.client.connection import Waiter
 from glowplug.client.session.ids import index_of
 from glowplug.client.session.values import Output
 from glowplug.wire import messages
+from glowplug.wire.agreed import ITEM_CREDIT as ITEM_CREDIT
 from glowplug.wire.payload import Payload
 
 if TYPE_CHECKING:
     from glowplug.client.session.run import Run
 
-ITEM_CREDIT = 64
-"""Items of a generator that may be on their way unread."""
 INPUTS_MESSAGE_BYTES = 8 << 20
 """A message of inputs ends with the one that passes this."""
 
