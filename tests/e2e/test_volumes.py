@@ -155,6 +155,23 @@ def test_what_is_committed_is_there_for_the_next_container_and_outside(started: 
     assert contents() == {"a": b"1", "d/x": b"2"}
 
 
+def test_another_volume_of_the_name_is_not_taken_for_the_former(started: AppStarter):
+    for content in "12":
+        app = started(SOURCE, **functions("write_and_commit", "read"))
+        app.remote("write_and_commit", {content: content})
+        assert app.remote("read", 0) == {content: content}
+        app.run.close()
+        until(lambda: _deleted("v"), "the end of the containers")
+
+
+def _deleted(name: str) -> bool:
+    try:
+        Volume.delete(name)
+    except errors.ConflictError:
+        return False
+    return True
+
+
 def test_the_end_of_a_container_commits(started: AppStarter):
     app = started(SOURCE, **functions("write"))
     app.remote("write", {"a": "1"})

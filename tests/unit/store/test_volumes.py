@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glowplug.model import errors
+from glowplug.ports.volumes import VolumeUse
 from glowplug.store.volumes import blocks as blocks_module
 from glowplug.store.volumes import deposit as deposit_module
 from glowplug.store.volumes import disk
@@ -24,7 +25,9 @@ from glowplug.store.volumes import manifest as manifest_module
 from glowplug.store.volumes.deposit import Deposit
 from glowplug.store.volumes.manifest import DIRECTORY, FILE, Change, Entries, Entry, Manifest, clean_path
 from glowplug.store.volumes.mounts import Mount, recover
+from glowplug.store.volumes.views import Views
 from glowplug.store.volumes.volume import About, Volume
+from glowplug.store.volumes.volumes import Volumes
 
 SMALL_BLOCK = 64
 
@@ -407,6 +410,20 @@ def test_pipes_and_sockets_stay_behind(volume: Volume):
     mount.commit()
     assert list(volume.head.entries) == ["file"]
     assert mount.skipped == ["pipe"]
+
+
+def test_what_a_zygote_holds_before_a_volume_is_opened_is_what_is_filled_then(tmp_path: Path):
+    for private, name in ((True, "trees"), (False, "live")):
+        Volumes(tmp_path).create(name)
+        views = Views(Volumes(tmp_path))
+        use = VolumeUse(name, "/v")
+        place = Path(views.place(use, private))
+        held = place / "trees" if private else place
+        before = held.stat().st_ino
+        (view,) = views.open("ct-1", [use], private)
+        assert Path(view.source).is_relative_to(held)
+        assert held.stat().st_ino == before
+        views.close("ct-1")
 
 
 def test_views_of_other_commits_are_left_alone(volume: Volume):

@@ -60,12 +60,14 @@ NOT_OF_IMAGES = frozenset({"dev", "proc", "sys", "tmp", "run", ".glowplug"})
 @dataclass(frozen=True)
 class VolumeMount:
     """``source`` is the directory that every container's view of the volume lies in; ``layered``: its commits
-    are under ``trees`` there, what containers write under ``mounts``."""
+    are under ``trees`` there, what containers write under ``mounts``. ``inode`` tells a volume from a later
+    one of its name, which a zygote that holds the former does not see."""
 
     source: str
     path: str
     read_only: bool = False
     layered: bool = False
+    inode: int = 0
 
     def arguments(self, number: int) -> list[str]:
         """How a zygote holds it, for bubblewrap."""

@@ -61,12 +61,14 @@ class LocalVolumes:
     def mounts(self, function: FunctionSpec) -> list[VolumeMount]:
         """What a zygote must hold for containers of this function. Raises ``NotFoundError``."""
         private = not self.refusal
-        return [
-            VolumeMount(
-                self._views.place(use, private), use.mount_path, use.read_only, private and use.kind == VOLUME
-            )
-            for use in uses_of(function)
-        ]
+        mounts = []
+        for use in uses_of(function):
+            place = self._views.place(use, private)
+            layered = private and use.kind == VOLUME
+            # A mount keeps its directory's number from being given to another.
+            inode = os.stat(f"{place}/trees" if layered else place).st_ino
+            mounts.append(VolumeMount(place, use.mount_path, use.read_only, layered, inode))
+        return mounts
 
     def open(
         self, container: LocalContainer, then: Callable[[list[View]], None], failed: Callable[[str], None]

@@ -34,41 +34,48 @@ def end(volume: Volume) -> None:
             (volume.directory / NUMBER).unlink()
 
 
+def place(of_volume: Path) -> Path:
+    """Where the shared directory is, made if need be."""
+    found = of_volume / "live"
+    found.mkdir(mode=0o755, exist_ok=True)
+    return found
+
+
 def directory(volume: Volume, sub_path: str = "") -> Path:
-    """The shared directory, or a part of it, in line with the latest commit."""
-    place = volume.directory / "live"
+    """The shared directory, or a part of it, in line with the latest commit. The directory itself stays the
+    same one: a zygote may hold it already."""
+    shared = place(volume.directory)
     with volume.lock:
         if not is_used(volume):
-            if place.exists():
-                disk.remove_tree(place)
-            place.mkdir(mode=0o755)
+            for left in shared.iterdir():
+                disk.remove_tree(left)
             _note(volume, 0)
         commit(volume)
-    root = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(shared, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.close(open_directory(root, sub_path, volume.of, make=True))
     finally:
         os.close(root)
-    return place / sub_path
+    return shared / sub_path
 
 
 def commit(volume: Volume) -> Committed:
     """Commit what was written there; what others committed is put there."""
-    place = volume.directory / "live"
+    shared = volume.directory / "live"
     with volume.lock:
         shown = volume.read_commit(int((volume.directory / NUMBER).read_text()))
         scan = Scan()
 
         def find(deposit: Deposit, _: Manifest) -> list[Change]:
             nonlocal scan
-            scan = scan_shared(place, volume.live_known, shown.entries, deposit)
+            scan = scan_shared(shared, volume.live_known, shown.entries, deposit)
             return scan.changes
 
         committed = volume.commit(find, shown.entries)
         volume.live_known = scan.known
         holds = merge(shown.entries, shown.entries, scan.changes, 0)
         if holds != volume.head.entries:
-            _bring_in_line(volume, place, holds)
+            _bring_in_line(volume, shared, holds)
         if shown.number != volume.head.number:
             _note(volume, volume.head.number)
         return committed
@@ -80,9 +87,9 @@ def _note(volume: Volume, number: int) -> None:
     disk.rename(temporary, volume.directory / NUMBER)
 
 
-def _bring_in_line(volume: Volume, place: Path, holds: Entries) -> None:
+def _bring_in_line(volume: Volume, shared: Path, holds: Entries) -> None:
     wanted = volume.head.entries
-    root = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(shared, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         gone = [
             path for path, entry in holds.items() if path not in wanted or wanted[path].kind != entry.kind

@@ -33,10 +33,13 @@ class Trees:
         self._lock = threading.Lock()
 
     def make(self) -> None:
-        """What an earlier server left may be half of a tree, or older than a crash of the machine."""
-        if self.directory.exists():
-            disk.remove_tree(self.directory)
-        self.directory.mkdir(mode=0o700)
+        """What an earlier server left may be half of a tree, or older than a crash of the machine.
+
+        The directory itself stays: a zygote may hold it before the first container has the volume opened.
+        """
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        for left in self.directory.iterdir():
+            disk.remove_tree(left)
         (self.directory / "empty").mkdir(mode=DIRECTORY_MODE)
 
     def path(self, manifest: Manifest) -> Path:

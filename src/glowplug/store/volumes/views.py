@@ -40,7 +40,7 @@ class Views:
         if use.kind == SHARED:
             return str(self._volumes.shared(use.name, use.create))
         directory = self._volumes.place(use.name, use.create)
-        return str(directory if private else directory / "live")
+        return str(directory if private else live.place(directory))
 
     def open(self, container_id: str, uses: Sequence[VolumeUse], private: bool) -> list[View]:
         seen = self._containers.setdefault(container_id, [])

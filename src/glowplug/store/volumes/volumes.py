@@ -65,10 +65,10 @@ class Volumes:
             return volume
 
     def place(self, name: str, create: bool) -> Path:
-        """The directory of a volume, without opening it. Raises as ``find`` does."""
+        """The directory of a volume, without opening it, which may take long. Raises as ``find`` does."""
         check_name(name, "Volume")
         directory = self.directory / name
-        if not (directory / "volume.json").exists():
+        if not all((directory / each).exists() for each in ("volume.json", "trees")):
             self.find(name, create)
         return directory
 
