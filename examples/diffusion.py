@@ -16,7 +16,7 @@ import glowplug
 from devices import Peers, arrays, device_count, on_each_device
 
 app = glowplug.App("diffusion")
-models = glowplug.Volume.from_name("diffusion-models")
+models = glowplug.Volume.from_name("diffusion-models", create_if_missing=True)
 
 STEPS = 40
 HIDDEN = 48
@@ -168,9 +168,11 @@ def off_ring(points: list[list[float]], ring: tuple) -> float:
 def save(name: str, weights: dict) -> None:
     with open(f"/models/{name}.json", "w") as file:
         json.dump(weights, file)
+    models.commit()  # other containers see what was committed
 
 
 def load(name: str) -> dict:
+    models.reload()
     with open(f"/models/{name}.json") as file:
         return json.load(file)
 

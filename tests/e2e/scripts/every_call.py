@@ -18,7 +18,7 @@ from glowplug.exception import (
 )
 
 app = glowplug.App("every-call", secrets=[glowplug.Secret.from_dict({"OF_APP": "1", "BOTH": "app"})])
-kept = glowplug.SharedVolume.from_name("every-call")
+kept = glowplug.SharedVolume.from_name("every-call", create_if_missing=True)
 
 
 class Box:

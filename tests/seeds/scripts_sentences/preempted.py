@@ -6,10 +6,10 @@ import time
 import modal
 
 app = modal.App()
-volume = modal.Volume.from_name("attempts")
+shared = modal.NetworkFileSystem.from_name("attempts", create_if_missing=True)
 
 
-@app.function(gpu="A100", volumes={"/attempts": volume}, retries=0)
+@app.function(gpu="A100", network_file_systems={"/attempts": shared}, retries=0)
 def my_a100_function():
     node = os.environ["GLOWPLUG_NODE"]
     attempts = sorted(os.listdir("/attempts"))
