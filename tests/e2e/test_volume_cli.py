@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -109,7 +110,16 @@ def test_damage_is_told_by_file_and_leaves_no_file_here(cli: Cli, here: Path):
     block.chmod(0o600)
     block.write_text("b")
     told = refused(cli("volume", "get", "v", "a.txt", "back.txt"))
-    assert "broke off" in told
+    assert "volume 'v', file 'a.txt': block " in told
+    assert "is damaged" in told
+    said(cli("volume", "put", "v", "sent/deep/big"))
+    last = hashlib.sha256((here / "sent/deep/big").read_bytes()[8 << 20 :]).hexdigest()
+    (block,) = (here / "home/volumes/v/blocks").glob(f"*/{last}")
+    block.chmod(0o600)
+    block.write_bytes(b"else")
+    told = refused(cli("volume", "get", "v", "big", "back.txt"))
+    assert "volume 'v', file 'big': block " in told
+    assert "broke off" not in told
     assert not (here / "back.txt").exists()
     assert not list(here.glob(".back*"))
 

@@ -90,14 +90,17 @@ def list_(as_json: bool) -> None:
         rows = [
             (
                 each["name"],
-                str(each["files"]),
-                amount(each["size_bytes"]),
+                "cannot be read" if each.get("problem") else str(each["files"]),
+                "–" if each.get("problem") else amount(each["size_bytes"]),
                 f"{duration(now - each['committed_at'])} ago" if each["commit"] else "–",
                 str(each["mounted"]),
             )
             for each in found
         ]
         print_table(("NAME", "FILES", "SIZE", "COMMITTED", "MOUNTED"), rows, RIGHT)
+        for each in found:
+            if each.get("problem"):
+                click.echo(each["problem"], err=True)
 
 
 def _group() -> str:

@@ -19,7 +19,8 @@ from urllib.parse import quote, urlencode
 
 from glowplug.client import context
 from glowplug.client.http import content, request, send
-from glowplug.model.errors import InvalidError, NotFoundError
+from glowplug.model.errors import ConnectionError as BrokenOff
+from glowplug.model.errors import DataLossError, InvalidError, NotFoundError
 from glowplug.model.volume import FileEntry, FileEntryType
 
 BLOCK_BYTES = 4 << 20
@@ -90,7 +91,20 @@ class StoredVolume:
     def read(self, path: str, start: int | None = None, end: int | None = None) -> Iterator[bytes]:
         """Asks at once. Raises ``NotFoundError``, ``DataLossError``."""
         _have_server()
+        return self._read_on(self._content(path, start, end), path, start or 0, end)
+
+    def _content(self, path: str, start: int | None, end: int | None) -> Iterator[bytes]:
         return content(f"{self._place}/content{self._query(path=path, start=start, end=end)}")
+
+    def _read_on(self, parts: Iterator[bytes], path: str, at: int, end: int | None) -> Iterator[bytes]:
+        try:
+            for part in parts:
+                at += len(part)
+                yield part
+        except (DataLossError, BrokenOff):
+            # Broken off: asked for what is next, the server says what is wrong with it.
+            next(self._content(path, at, end), b"")
+            raise
 
     def remove(self, path: str, recursive: bool) -> None:
         request(

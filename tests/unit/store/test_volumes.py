@@ -25,6 +25,7 @@ from glowplug.store.volumes import manifest as manifest_module
 from glowplug.store.volumes.deposit import Deposit
 from glowplug.store.volumes.manifest import DIRECTORY, FILE, Change, Entries, Entry, Manifest, clean_path
 from glowplug.store.volumes.mounts import Mount, recover
+from glowplug.store.volumes.stored import Stored
 from glowplug.store.volumes.views import Views
 from glowplug.store.volumes.volume import About, Volume
 from glowplug.store.volumes.volumes import Volumes
@@ -171,6 +172,33 @@ def test_a_reader_keeps_what_it_reads(volume: Volume):
         volume.collect()
         assert files_of(volume, manifest.entries) == {"a": content}
     assert volume.collect() >= 500
+
+
+@pytest.mark.parametrize("name", ["HEAD", "volume.json"])
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"{")], ids=["gone", "garbage"])
+def test_a_volume_that_cannot_be_opened_loses_nothing_and_can_be_deleted(
+    tmp_path: Path, name: str, harm: Callable[[Path], object]
+):
+    volumes = Volumes(tmp_path)
+    volume = volumes.create("models")
+    volumes.create("whole")
+    put(volume, a=b"x")
+    before = sorted((volume.directory / "blocks").rglob("*"))
+    harm(volume.directory / name)
+    volumes = Volumes(tmp_path)
+    if (volume.directory / "volume.json").exists():
+        with pytest.raises(
+            errors.DataLossError, match=f"{name} is missing or damaged.* volume delete models"
+        ):
+            volumes.find("models")
+        rows = Stored(volumes).list("volume")
+        assert [(row["name"], bool(row.get("problem"))) for row in rows] == [
+            ("models", True),
+            ("whole", False),
+        ]
+        assert sorted((volume.directory / "blocks").rglob("*")) == before
+        volumes.delete("models")
+    assert [row["name"] for row in Stored(volumes).list("volume")] == ["whole"]
 
 
 def test_a_damaged_block_is_told_by_file_and_volume(volume: Volume):

@@ -44,6 +44,8 @@ class VolumeRow(msgspec.Struct):
     size_bytes: int
     mounted: int
     """Containers that have it."""
+    problem: str = ""
+    """Why it cannot be used, if so."""
 
 
 class VolumeRows(msgspec.Struct):

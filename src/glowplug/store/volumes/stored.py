@@ -4,9 +4,10 @@ of a volume it never opens a path a client names, and of a network file system i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,14 @@ class Stored:
     def list(self, kind: str) -> list[dict[str, Any]]:
         if kind == SHARED:
             return [_about_shared(path) for path in self._volumes.all_shared()]
-        return [_about(volume) for volume in self._volumes.all()]
+        return [self._listed(name) for name in self._volumes.names()]
+
+    def _listed(self, name: str) -> dict[str, Any]:
+        try:
+            return _about(self._volumes.find(name))
+        except errors.DataLossError as error:
+            unknown = {"commit": 0, "committed_at": 0.0, "files": -1, "size_bytes": -1, "mounted": 0}
+            return {"name": name, "id": "", "created_at": 0.0, **unknown, "problem": str(error)}
 
     def show(self, kind: str, name: str) -> dict[str, Any]:
         if kind == SHARED:
@@ -91,14 +99,14 @@ class Stored:
         clean = clean_path(path, volume.of)
         entry = _file(volume, volume.head, clean)
 
-        def parts() -> Iterator[bytes]:
+        def parts() -> Generator[bytes, None, None]:
             with volume.pinned() as manifest:
                 # It was there a moment ago, and what is there now may be another file of that name.
                 now = manifest.entries.get(clean)
                 source = now if now is not None and now.kind == FILE else entry
                 yield from volume.blocks.contents(source, f"{volume.of}, file {clean!r}", start, end)
 
-        return entry.size, parts()
+        return entry.size, _begun(parts())
 
     # changing
 
@@ -337,6 +345,19 @@ def _entry(volume: Volume, path: str, told: dict[str, Any]) -> Entry:
 def _check_digest(digest: str) -> None:
     if len(digest) != 2 * DIGEST_BYTES or not set(digest) <= set("0123456789abcdef"):
         raise errors.InvalidError(f"{digest[:80]!r} is no SHA-256 in hexadecimal")
+
+
+def _begun(parts: Generator[bytes, None, None]) -> Iterator[bytes]:
+    """``parts``, whose first is read already: what is wrong with it is an answer, not one broken off."""
+    first = next(parts, b"")
+
+    def rest() -> Iterator[bytes]:
+        with contextlib.closing(parts):
+            if first:
+                yield first
+            yield from parts
+
+    return rest()
 
 
 def _about(volume: Volume) -> dict[str, Any]:

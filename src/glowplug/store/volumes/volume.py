@@ -61,7 +61,10 @@ class Volume:
         self.directory = directory
         self.name = name
         self.of = f"volume {name!r}"
-        self.about = msgspec.json.decode((directory / "volume.json").read_bytes(), type=About)
+        try:
+            self.about = msgspec.json.decode((directory / "volume.json").read_bytes(), type=About)
+        except msgspec.DecodeError:
+            raise self._damaged("volume.json") from None
         self.mounted: collections.Counter[int] = collections.Counter()
         """Commits under the views of containers."""
         self.blocks = Blocks(directory)
@@ -86,6 +89,7 @@ class Volume:
                 (temporary / each).mkdir(mode=0o700)
             Blocks(temporary).make()
             disk.write_file(temporary / "volume.json", msgspec.json.encode(about))
+            disk.write_file(temporary / "HEAD", b"0 -\n")
             disk.rename(temporary, directory)
             disk.sync_one(directory.parent)
         except OSError as error:
@@ -107,11 +111,15 @@ class Volume:
     def _read_head(self) -> Manifest:
         try:
             number, digest = (self.directory / "HEAD").read_text().split()
-        except FileNotFoundError:
-            return EMPTY
-        except ValueError:
-            raise errors.DataLossError(f"{self.of}: {self.directory / 'HEAD'} is damaged") from None
-        return self.read_commit(int(number), digest)
+            return self.read_commit(int(number), digest)
+        except (FileNotFoundError, ValueError):
+            raise self._damaged("HEAD") from None
+
+    def _damaged(self, name: str) -> errors.DataLossError:
+        return errors.DataLossError(
+            f"{self.of}: {self.directory / name} is missing or damaged. Nothing of it was touched: put the "
+            f"file back from a copy, or remove the volume with `glowplug volume delete {self.name}`."
+        )
 
     def read_commit(self, number: int, digest: str = "") -> Manifest:
         """Raises ``DataLossError`` when the commit is not what was written."""

@@ -88,19 +88,19 @@ class Volumes:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Volume.create(directory, name, About("vo-" + secrets.token_hex(8), time.time()))
 
-    def all(self) -> list[Volume]:
-        """Sorted by name."""
-        names = sorted(path.parent.name for path in self.directory.glob("[!.]*/volume.json"))
-        return [self.find(name) for name in names]
+    def names(self) -> list[str]:
+        return sorted(path.parent.name for path in self.directory.glob("[!.]*/volume.json"))
 
     def delete(self, name: str) -> None:
-        """Raises ``NotFoundError``, ``ConflictError`` while a container has it."""
+        """A damaged one too. Raises ``NotFoundError``, ``ConflictError`` while a container has it."""
         with self._lock:
-            volume = self.find(name)
-            _require_unused(volume, "deleted")
+            try:
+                _require_unused(self.find(name), "deleted")
+            except errors.DataLossError:
+                pass
             gone = self.directory / f".deleted-{name}-{secrets.token_hex(4)}"
-            disk.rename(volume.directory, gone)
-            del self._open[name]
+            disk.rename(self.directory / name, gone)
+            self._open.pop(name, None)
         disk.remove_tree(gone)
 
     def rename(self, name: str, new_name: str) -> Volume:
