@@ -40,7 +40,7 @@ def run_command(
 ) -> list[str]:
     """Run a program to its end and return its last lines, standard error among them.
 
-    Raises ``CommandFailed``, ``BuildStopped`` after ending its whole process group, or ``OSError``.
+    However it ends, what it has started ends too. Raises ``CommandFailed``, ``BuildStopped``, ``OSError``.
     """
     lines: list[str] = []
 
@@ -63,6 +63,11 @@ def run_command(
         except BaseException:
             _end_group(process)
             raise
+        process.wait()
+        _signal_group(process, signal.SIGKILL)
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        keep(f"error: it was ended by {name}; was there memory enough?")
     if process.returncode != 0:
         raise CommandFailed(process.returncode, lines)
     return lines
