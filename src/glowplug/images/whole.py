@@ -101,4 +101,7 @@ def _is_telling(path: str) -> bool:
     parts = path.split("/")
     if ".dist-info" in path:
         return parts[-1] in ("RECORD", "METADATA")
-    return parts[0] == "bin" or len(parts) < 2 or (parts[-1] == "__init__.py" and len(parts) <= 6)
+    for packages in ("site-packages", "dist-packages"):
+        if packages in parts:  # at whatever depth: roots have theirs deeper than environments
+            return parts[-1] == "__init__.py" and len(parts) - parts.index(packages) <= 4
+    return parts[0] == "bin" or len(parts) < 2
