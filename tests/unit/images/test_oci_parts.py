@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from glowplug.images.oci import export, registries
+from glowplug.images.oci import export, registries, room
 from glowplug.images.oci.debian import DebianBase
 from glowplug.images.oci.interpreter import _checked
 from glowplug.images.oci.output import BuildOutput
@@ -31,6 +31,38 @@ def read(*lines, commands=("make all",), secrets=()):
     for line in lines:
         output.line(line)
     return output, log.lines
+
+
+def test_an_unknown_instruction_is_told_without_buildahs_inner_values():
+    output, shown = read(
+        'time="2026-01-01" level=error msg="+(UNHANDLED LOGLEVEL) &imagebuilder.Step{Env:[]string{}',
+        'Error: building at STEP "RNU ": Build error: Unknown instruction: "RNU" &imagebuilder.Step{'
+        'Env:[]string{"PATH=/bin"}, Command:"rnu", Original:"RNU echo hi"}',
+    )
+    assert shown == []
+    assert output.error == 'building at STEP "RNU ": Build error: Unknown instruction: "RNU"'
+
+
+def test_rooms_whose_server_was_killed_leave_no_directories(tmp_path):
+    try:
+        room.require_room()
+    except ImageBuildError as error:
+        pytest.skip(str(error))
+    code = "from glowplug.images.oci.room import Room; Room(environ={'PATH': '/usr/bin:/bin'}).run("
+    code += "lambda stage: ['sh', '-c', 'echo up; exec sleep 1000'], lambda line: print(line, flush=True))"
+    for _ in range(2):
+        server = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "up\n"
+            server.kill()
+    (left,) = tmp_path.iterdir()
+    assert list(left.iterdir()) == []
 
 
 def test_output_names_the_command_and_how_it_ended():

@@ -16,9 +16,11 @@ _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP \d+/\d+: (.*)$", re.DOTALL)
 _OWN_TALK = re.compile(
     r"^(COMMIT( |$)|--> |Successfully tagged |[0-9a-f]{64}$|Getting image source signatures"
     r"|Writing manifest to|Copying (blob|config) |Storing signatures|subprocess exited with"
-    r"|time=\".*level=(warning|debug))"
+    r"|time=\".*level=(warning|debug|error msg=\"\+\(UNHANDLED))"
 )
 _ERROR = re.compile(r"^Error: (.*)$", re.DOTALL)
+_GO_VALUE = re.compile(r" &\w+\.\w+\{.*\}$", re.DOTALL)
+"""How buildah shows a line it does not know, after having said so."""
 _STATUS = re.compile(r"exit status (\d+)$")
 
 
@@ -46,7 +48,7 @@ class BuildOutput:
             return
         error = _ERROR.match(text)
         if error is not None:
-            self.error = error.group(1)
+            self.error = _GO_VALUE.sub("", error.group(1))
             return
         self.last.append(text)
         self._log.line(text)

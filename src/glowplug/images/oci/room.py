@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -67,17 +68,34 @@ class Room:
         """Run ``command(stage)`` in it; ``stage`` is the directory with ``shown`` and ``own``. Each line of
         its output goes to ``on_line``. Raises ``ImageBuildError`` where no room can be made."""
         require_room()
-        with tempfile.TemporaryDirectory(prefix="glowplug-build-") as stage:
-            names = [
-                f"{each.name}{':' if each.writable else ''}={os.path.realpath(each.source)}"
-                for each in self.shown
-            ]
-            arguments = [
-                *_opening(), "sh", str(Path(__file__).with_name("room.sh")), stage, *names, "--",
-                *command(stage),
-            ]  # fmt: skip
-            environ = {**self.environ, "GLOWPLUG_DEVICES": " ".join(self.devices)}
-            return _run(arguments, environ, _archive(self.files), on_line, stopped)
+        stage = _stage()
+        names = [
+            f"{each.name}{':' if each.writable else ''}={os.path.realpath(each.source)}"
+            for each in self.shown
+        ]
+        arguments = [
+            *_opening(), "sh", str(Path(__file__).with_name("room.sh")), stage, *names, "--",
+            *command(stage),
+        ]  # fmt: skip
+        environ = {**self.environ, "GLOWPLUG_DEVICES": " ".join(self.devices)}
+        return _run(arguments, environ, _archive(self.files), on_line, stopped)
+
+
+def _stage() -> str:
+    """An empty directory that every room of this user puts its own files over, where no other room sees
+    them: one for all, so that a room whose server is killed leaves none. Raises ``ImageBuildError``."""
+    place = os.path.join(tempfile.gettempdir(), f"glowplug-build-{os.getuid()}")
+    try:
+        os.mkdir(place, 0o700)
+    except FileExistsError:
+        pass
+    found = os.lstat(place)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise errors.ImageBuildError(
+            f"{place} is needed for builds and is somebody else's: remove it, or name another directory by "
+            "TMPDIR"
+        )
+    return place
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:
