@@ -35,6 +35,7 @@ from glowplug.ports.backend import ContainerExit, ContainerStart
 from glowplug.ports.images import BuiltImage, ReadyImages
 from glowplug.sdk.source import find_source
 from glowplug.server.selector import DirectSelector
+from glowplug.store.buckets.buckets import Buckets
 from glowplug.store.volumes.views import Views
 from glowplug.store.volumes.volumes import Volumes
 from glowplug.wire.stream import Outbox
@@ -159,7 +160,7 @@ class Alone:
 
 
 def images_of(home: Path) -> ImageParts:
-    return make_images(home, os.environ, lambda name: {}, Views(Volumes(home, print)))
+    return make_images(home, os.environ, lambda name: {}, Views(Volumes(home, print), Buckets(home)))
 
 
 def image_without_packages() -> BuiltImage:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glowplug.model.schedule import Cron as Cron
     from glowplug.model.schedule import Period as Period
     from glowplug.sdk.app import App as App
+    from glowplug.sdk.cloud_bucket_mount import CloudBucketMount as CloudBucketMount
     from glowplug.sdk.file_pattern_matcher import FilePatternMatcher as FilePatternMatcher
     from glowplug.sdk.function import Function as Function
     from glowplug.sdk.function_call import FunctionCall as FunctionCall
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # Written out for editors; a test holds it against sdk/exports.py. Stub works too, with a warning.
 __all__ = [
     "App",
+    "CloudBucketMount",
     "Cron",
     "Error",
     "FilePatternMatcher",

@@ -18,6 +18,7 @@ from glowplug.images.oci.room import require_room
 from glowplug.model.errors import ImageBuildError
 from glowplug.model.image_spec import BuildStep, ImageSpec
 from glowplug.ports.images import BuiltImage
+from glowplug.store.buckets.buckets import Buckets
 from glowplug.store.volumes.views import Views
 from glowplug.store.volumes.volumes import Volumes
 
@@ -72,7 +73,7 @@ class OciPlace:
 
     def builder(self, **options: Any) -> OciBuilder:
         settings = OciSettings(base="debian", debian_mirror=self.mirror)
-        views = Views(Volumes(self.home))
+        views = Views(Volumes(self.home), Buckets(self.home))
         return OciBuilder(self.home, self.volatile, settings=settings, **{"volumes": views, **options})
 
     def build(

@@ -23,6 +23,7 @@ from glowplug.client.settings import Settings, make_private_directory, read_sett
 from glowplug.model import errors
 from glowplug.server.selector import DirectSelector
 from glowplug.server.server import Server, say
+from glowplug.store.buckets.buckets import Buckets
 from glowplug.store.log_files import LogFiles
 from glowplug.store.secrets import SecretStore
 from glowplug.store.secrets_key import SecretsKey
@@ -101,7 +102,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     types = config.types_text()
     secrets = SecretStore(settings.home, SecretsKey(os.environ))
     volumes = Volumes(settings.home, say)
-    views = Views(volumes)
+    views = Views(volumes, Buckets(settings.home, say))
     images = make_images(settings.home, os.environ, secrets.variables_of, views)
     backend = LocalBackend(
         inventory,

@@ -29,6 +29,8 @@ class ContainerStart:
     node: Node
     secrets: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     """The variables of its secrets, as they are now. For the container's memory, nowhere else."""
+    bucket_secrets: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]], repr=False)
+    """By mount path, the variables of the secrets of its buckets. The container never sees them."""
 
 
 class LeasedInput(msgspec.Struct, frozen=True):

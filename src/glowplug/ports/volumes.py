@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-VOLUME, SHARED = "volume", "shared"
-"""Kinds: with commits, and a directory that everybody writes at once."""
+VOLUME, SHARED, BUCKET = "volume", "shared", "bucket"
+"""Kinds: with commits; a directory that everybody writes at once; a copy of objects that are elsewhere."""
+
+
+@dataclass(frozen=True)
+class BucketPlace:
+    """Where objects are and how they are asked for. ``prefix`` is empty or ends with a slash."""
+
+    bucket: str
+    endpoint_url: str = ""
+    prefix: str = ""
+    requester_pays: bool = False
+    force_path_style: bool = False
+
+    def __str__(self) -> str:
+        return f"the bucket s3://{self.bucket}/{self.prefix}"
 
 
 @dataclass(frozen=True)
@@ -21,10 +35,15 @@ class VolumeUse:
     kind: str = VOLUME
     create: bool = True
     """Make it when there is none."""
+    bucket: BucketPlace | None = None
+    credentials: dict[str, str] | None = field(default=None, repr=False, compare=False)
+    """For a bucket: the variables of its secret, put here when a container starts; None without one."""
 
     @classmethod
     def from_wire(cls, wire: dict[str, Any]) -> VolumeUse:
-        return cls(**wire)
+        fields = dict(wire)
+        place = fields.pop("bucket", None)
+        return cls(**fields, bucket=BucketPlace(**place) if place else None)
 
 
 @dataclass(frozen=True)

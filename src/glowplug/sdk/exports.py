@@ -15,6 +15,7 @@ from glowplug.sdk.notyet import missing
 
 PUBLIC = {
     "App": "glowplug.sdk.app:App",
+    "CloudBucketMount": "glowplug.sdk.cloud_bucket_mount:CloudBucketMount",
     "Cron": "glowplug.model.schedule:Cron",
     "Error": "glowplug.model.errors:Error",
     "FilePatternMatcher": "glowplug.sdk.file_pattern_matcher:FilePatternMatcher",
@@ -44,6 +45,7 @@ OLD_NAMES = {"Stub": "App"}
 
 SUBMODULES = {
     "app": ("App",),
+    "cloud_bucket_mount": ("CloudBucketMount",),
     "exception": (),
     "file_pattern_matcher": ("FilePatternMatcher",),
     "functions": ("Function", "FunctionCall", "gather"),
@@ -68,7 +70,6 @@ _ACCOUNT = "it belongs to a provider's account; your machines have none"
 
 NOT_YET = {
     "Client": "Glowplug finds its server by itself",
-    "CloudBucketMount": "use a Volume",
     "Cls": _CLASSES,
     "Cluster": "functions run on one machine each",
     "Dict": _STORES,

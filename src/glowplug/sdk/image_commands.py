@@ -216,6 +216,10 @@ def _seconds(where: str, timeout: Any) -> float:
 
 def _volumes(where: str, given: Any) -> dict[str, Any]:
     try:
-        return checks.volumes(given)
+        volumes = checks.volumes(given)
+        for path, volume in volumes.items():
+            if volume.kind == "bucket":
+                raise InvalidError(f"{path!r} is a bucket: functions mount it, not while an image is built.")
+        return volumes
     except InvalidError as error:
         raise InvalidError(f"Image.{where}: {error}") from None

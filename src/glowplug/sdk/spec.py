@@ -10,6 +10,7 @@ from glowplug.model.checks import DEFAULT_TIMEOUT_S
 from glowplug.model.errors import InvalidError, SerializationError
 from glowplug.model.function import FunctionSpec
 from glowplug.model.secret import layers_of
+from glowplug.sdk.cloud_bucket_mount import CloudBucketMount
 from glowplug.sdk.source import find_environment, find_source, is_importable, module_name
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def _definition(function: Function[..., Any, Any], image: dict[str, Any] | None)
         "volumes": _volumes(function),
         "env": options.env,
         "secrets": layers_of((*app.secrets, *options.secrets)),
+        "bucket_secrets": {
+            path: layers_of([volume.secret])
+            for path, volume in {**app.mounted_volumes, **options.mounted_volumes}.items()
+            if isinstance(volume, CloudBucketMount) and volume.secret is not None
+        },
         "tag": function.name,
         "block_network": options.block_network,
         "cpu": options.cpu,
@@ -161,6 +167,7 @@ def _volumes(function: Function[..., Any, Any]) -> list[dict[str, Any]]:
                 "sub_path": volume.sub_path,
                 "kind": volume.kind,
                 "create": volume.create,
+                **({"bucket": volume.place} if isinstance(volume, CloudBucketMount) else {}),
             }
         )
     return told

@@ -12,6 +12,8 @@ from glowplug.model.function import FunctionSpec
 from glowplug.model.secret import variables_of_layers
 from glowplug.ports.secrets import Secrets
 
+Layer = Mapping[str, Any]
+
 
 class FunctionSecrets:
     def __init__(self, secrets: Secrets) -> None:
@@ -20,16 +22,26 @@ class FunctionSecrets:
     def check(self, functions: Sequence[FunctionSpec]) -> None:
         """Raises what a container of one of them would meet, before anything of the app runs."""
         for function in functions:
-            self._merged(function, lambda name: dict.fromkeys(self._secrets.show(name).keys, ""))
+            for layers in (_own(function), *_of_buckets(function).values()):
+                self._merged(function, layers, lambda name: dict.fromkeys(self._secrets.show(name).keys, ""))
 
     def variables_of(self, function: FunctionSpec) -> dict[str, str]:
         """What its secrets put into a container's environment, as they are now.
 
         Raises ``NotFoundError``, ``AuthError``, ``DataLossError``, naming the function.
         """
-        return self._merged(function, self._secrets.variables_of)
+        return self._merged(function, _own(function), self._secrets.variables_of)
 
-    def _merged(self, function: FunctionSpec, find: Callable[[str], Mapping[str, str]]) -> dict[str, str]:
+    def of_buckets(self, function: FunctionSpec) -> dict[str, dict[str, str]]:
+        """The credentials of the buckets it mounts, by mount path. Raises as ``variables_of`` does."""
+        return {
+            path: self._merged(function, layers, self._secrets.variables_of)
+            for path, layers in _of_buckets(function).items()
+        }
+
+    def _merged(
+        self, function: FunctionSpec, layers: Sequence[Layer], find: Callable[[str], Mapping[str, str]]
+    ) -> dict[str, str]:
         def stored(name: str) -> Mapping[str, str]:
             try:
                 return find(name)
@@ -44,7 +56,6 @@ class FunctionSecrets:
             except errors.Error as error:
                 raise type(error)(f"function {function.name} cannot be started: {error}") from None
 
-        layers = function.definition.get("secrets", ())
         return variables_of_layers(layers, stored, function.name)
 
     def sealed(self, spec: dict[str, Any]) -> dict[str, Any]:
@@ -52,14 +63,15 @@ class FunctionSecrets:
         return {**spec, "functions": [self._sealed_function(each) for each in spec["functions"]]}
 
     def _sealed_function(self, function: dict[str, Any]) -> dict[str, Any]:
-        layers = function["definition"].get("secrets")
-        if not any("variables" in layer and layer["variables"] for layer in layers or ()):
+        definition = function["definition"]
+        own, buckets = definition.get("secrets") or (), definition.get("bucket_secrets") or {}
+        if not any(layer.get("variables") for layers in (own, *buckets.values()) for layer in layers):
             return function
         try:
-            kept = {"sealed": self._secrets.seal(json.dumps(layers).encode())}
+            kept = {"sealed": self._secrets.seal(json.dumps([own, buckets]).encode())}
         except errors.Error as error:
             kept = {"lost": str(error)}
-        return {**function, "definition": {**function["definition"], "secrets": [kept]}}
+        return {**function, "definition": {**definition, "secrets": [kept], "bucket_secrets": {}}}
 
     def unsealed(self, spec: dict[str, Any]) -> dict[str, Any]:
         """The spec that ``sealed`` was given. Raises ``AuthError``, ``DataLossError``."""
@@ -73,5 +85,17 @@ class FunctionSecrets:
             )
         if "sealed" not in kept:
             return function
-        layers = json.loads(self._secrets.unseal(kept["sealed"]))
-        return {**function, "definition": {**function["definition"], "secrets": layers}}
+        own = json.loads(self._secrets.unseal(kept["sealed"]))
+        buckets: dict[str, Any] = {}
+        if len(own) == 2 and isinstance(own[1], dict) and isinstance(own[0], list):
+            own, buckets = own
+        secrets = {"secrets": own, "bucket_secrets": buckets}
+        return {**function, "definition": {**function["definition"], **secrets}}
+
+
+def _own(function: FunctionSpec) -> Sequence[Layer]:
+    return function.definition.get("secrets", ())
+
+
+def _of_buckets(function: FunctionSpec) -> Mapping[str, Sequence[Layer]]:
+    return function.definition.get("bucket_secrets") or {}

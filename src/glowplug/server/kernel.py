@@ -105,6 +105,7 @@ class Kernel:
         )
         try:
             secret_variables = self.function_secrets.variables_of(function)
+            bucket_secrets = self.function_secrets.of_buckets(function)
         except errors.Error as error:
             # Deleted since the app began. Told in the next turn: the core is carrying out a command.
             self.core.loop.call_soon(self._refuse_start, command.container_id, str(error))
@@ -119,6 +120,7 @@ class Kernel:
                 allocation=allocation,
                 node=self.state.nodes[allocation.node_id].node,
                 secrets=secret_variables,
+                bucket_secrets=bucket_secrets,
             )
         )
 

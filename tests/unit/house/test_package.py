@@ -66,7 +66,7 @@ def test_metadata_says_who_may_install_it(wheel: zipfile.ZipFile):
     assert metadata["Version"] == glowplug.__version__
     assert metadata["Requires-Python"] == ">=3.9"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"parking", "ray"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"parking", "ray", "s3"}
 
 
 def test_what_runs_in_containers_needs_no_server_packages(wheel: zipfile.ZipFile):

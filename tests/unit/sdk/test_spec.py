@@ -80,6 +80,7 @@ def test_everything_that_was_declared_is_told():
         ],
         "env": {"E": "1"},
         "secrets": [{"variables": {"A": "app", "B": "function"}}],
+        "bucket_secrets": {},
         "tag": "main-function",
         "block_network": True,
         "image": None,

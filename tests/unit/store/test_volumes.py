@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from glowplug.model import errors
 from glowplug.ports.volumes import VolumeUse
+from glowplug.store.buckets.buckets import Buckets
 from glowplug.store.volumes import blocks as blocks_module
 from glowplug.store.volumes import deposit as deposit_module
 from glowplug.store.volumes import disk
@@ -443,7 +444,7 @@ def test_pipes_and_sockets_stay_behind(volume: Volume):
 def test_what_a_zygote_holds_before_a_volume_is_opened_is_what_is_filled_then(tmp_path: Path):
     for private, name in ((True, "trees"), (False, "live")):
         Volumes(tmp_path).create(name)
-        views = Views(Volumes(tmp_path))
+        views = Views(Volumes(tmp_path), Buckets(tmp_path))
         use = VolumeUse(name, "/v")
         place = Path(views.place(use, private))
         held = place / "trees" if private else place

@@ -4,6 +4,7 @@ they have ended, renewed on request. The disk's part is done on threads."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from glowplug.backends.local.sandbox import RootPlan, VolumeMount
 from glowplug.backends.local.zygotes import Zygote
 from glowplug.model import errors
 from glowplug.model.function import FunctionSpec
-from glowplug.ports.volumes import VOLUME, View, VolumeUse, VolumeViews
+from glowplug.ports.volumes import SHARED, View, VolumeUse, VolumeViews
 from glowplug.wire.agreed import BUSY
 
 COMMIT_EVERY_S = 5.0
@@ -64,7 +65,7 @@ class LocalVolumes:
         mounts = []
         for use in uses_of(function):
             place = self._views.place(use, private)
-            layered = private and use.kind == VOLUME
+            layered = private and use.kind != SHARED
             # A mount keeps its directory's number from being given to another.
             inode = os.stat(f"{place}/trees" if layered else place).st_ino
             mounts.append(VolumeMount(place, use.mount_path, use.read_only, layered, inode))
@@ -78,6 +79,8 @@ class LocalVolumes:
         if not uses:
             then([])
             return
+        secrets = container.start.bucket_secrets
+        uses = [dataclasses.replace(use, credentials=secrets.get(use.mount_path)) for use in uses]
         loop = asyncio.get_running_loop()
         container.before_gone = lambda gone: self._close(container.id, gone)
         future = loop.run_in_executor(self._pool, self._views.open, container.id, uses, not self.refusal)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from glowplug.model import errors
-from glowplug.ports.volumes import SHARED, View, VolumeUse
+from glowplug.ports.volumes import BUCKET, SHARED, View, VolumeUse
+from glowplug.store.buckets.buckets import Buckets, Mounted
 from glowplug.store.volumes import live
 from glowplug.store.volumes.manifest import clean_path
 from glowplug.store.volumes.mounts import Mount
@@ -19,8 +20,9 @@ class Seen:
     """One volume as one container sees it; ``mount`` is None where it cannot write or all share one
     directory."""
 
-    def __init__(self, use: VolumeUse, volume: Volume | None) -> None:
+    def __init__(self, use: VolumeUse, volume: Volume | None, bucket: Mounted | None = None) -> None:
         self.use = use
+        self.bucket = bucket
         self.volume = volume
         self.mount: Mount | None = None
         self.is_live = False
@@ -32,14 +34,18 @@ class Seen:
 class Views:
     """Implements ``ports.volumes.VolumeViews``."""
 
-    def __init__(self, volumes: Volumes) -> None:
+    def __init__(self, volumes: Volumes, buckets: Buckets) -> None:
         self._volumes = volumes
+        self._buckets = buckets
         self._containers: dict[str, list[Seen]] = {}
 
     def place(self, use: VolumeUse, private: bool) -> str:
         if use.kind == SHARED:
             return str(self._volumes.shared(use.name, use.create))
-        directory = self._volumes.place(use.name, use.create)
+        if use.bucket is not None:
+            directory = self._buckets.place(use.bucket)
+        else:
+            directory = self._volumes.place(use.name, use.create)
         return str(directory if private else live.place(directory))
 
     def open(self, container_id: str, uses: Sequence[VolumeUse], private: bool) -> list[View]:
@@ -50,7 +56,11 @@ class Views:
                 if use.kind == SHARED:
                     views.append(View(use.mount_path, str(self._volumes.shared(use.name, use.create))))
                     continue
-                each = Seen(use, self._volumes.find(use.name, use.create))
+                if use.kind == BUCKET:
+                    mounted = self._buckets.mount(use)
+                    each = Seen(use, mounted.bucket.volume, mounted)
+                else:
+                    each = Seen(use, self._volumes.find(use.name, use.create))
                 seen.append(each)
                 views.append(_first_view(each, container_id, private))
         except OSError as error:
@@ -65,9 +75,17 @@ class Views:
 
     def commit(self, container_id: str, name: str = "", background: bool = False) -> dict[str, Any]:
         done = Committed(0, 0, 0)
+        failed: list[errors.Error] = []
         for each in self._of(container_id, name):
             with each.lock:
                 done = _commit(each, background)
+                try:
+                    if each.bucket is not None:
+                        each.bucket.upload(background)
+                except errors.Error as error:
+                    failed.append(error)  # the volumes after it are committed all the same
+        if failed:
+            raise failed[0]
         return {"number": done.number, "changed": done.changed, "stored_bytes": done.stored_bytes}
 
     def reload(self, container_id: str, name: str, show: Callable[[View], None]) -> dict[str, Any]:
@@ -90,6 +108,11 @@ class Views:
                     where = each.mount.directory if each.mount is not None else ""
                     told.append(f"{error} What the container wrote is kept in {where}.")
                     each.mount = None
+                try:
+                    if each.bucket is not None:
+                        each.bucket.upload(False)
+                except errors.Error as error:
+                    told.append(str(error))
                 _let_go(each)
         return told
 
