@@ -8,16 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
 import pytest
 
 from e2e.oci import Log, OciPlace, oci, run, spec_of, step
+from glowplug.backends.local.driver import DriverFiles
 from glowplug.images.commands import BuildStopped
 from glowplug.model.errors import ImageBuildError
 from glowplug.model.files import FileTree
 from glowplug.model.image_spec import ImageSpec
+from wheels import make_wheel
 
 __all__ = ["oci"]
 pytestmark = pytest.mark.timeout(600)
@@ -137,6 +140,39 @@ def test_python_packages_of_the_image(oci: OciPlace) -> None:
     assert Path(image.root, "usr/local/lib/python3.11/dist-packages/six.py").exists()
     with pytest.raises(ImageBuildError, match=r"uv pip install .*no-such-package-of-anybody"):
         oci.build(step("python_packages", packages=["no-such-package-of-anybody"]))
+
+
+def test_indexes_in_directories_are_not_taken_for_each_other(oci: OciPlace, tmp_path: Path) -> None:
+    """As machines without a network have them: pages whose links lead to files beside the index."""
+    for which in ("one", "other"):
+        index = tmp_path / which
+        wheel = make_wheel(index / "files", "alpha", files={"alpha.py": which})
+        page = index / "simple" / "alpha" / "index.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(f'<!DOCTYPE html><a href="../../files/{wheel.name}">{wheel.name}</a>')
+        address = f"file://{index}/simple"
+        environ = {"PATH": os.environ["PATH"], "PIP_INDEX_URL": address, "PIP_CONFIG_FILE": os.devnull}
+        builder = oci.builder(environ=environ)
+        wanted = spec_of(run(f": {which}"), step("python_packages", packages=["alpha"]))
+        image = builder.build(wanted, Path, lambda name: {}, Log(), lambda: False)
+        found = Path(image.root, "usr/local/lib/python3.11/dist-packages/alpha.py")
+        assert found.read_text() == which
+
+
+def test_a_step_with_a_card_sees_the_driver_and_the_image_keeps_nothing_of_it(
+    oci: OciPlace, tmp_path: Path
+) -> None:
+    (tmp_path / "libcuda.so.1").write_text("the driver")
+    driver = DriverFiles(((str(tmp_path / "libcuda.so.1"), "/.glowplug/driver/lib/libcuda.so.1"),))
+    look = 'cat "${LD_LIBRARY_PATH##*:}/libcuda.so.1" > /seen; echo "$LD_LIBRARY_PATH" > /searched'
+    wanted = spec_of(step("env", variables={"LD_LIBRARY_PATH": "/own"}), run(look))
+    with_card = replace(wanted, steps=(*wanted.steps[:-1], replace(wanted.steps[-1], gpu="T4")))
+    builder = oci.builder(driver=lambda: driver)
+    image = builder.build(with_card, Path, lambda name: {}, Log(), lambda: False)
+    assert read(image, "/seen") == "the driver"
+    assert read(image, "/searched") == "/own:/.glowplug/driver/lib\n"
+    assert image.variables["LD_LIBRARY_PATH"] == "/own"
+    assert not list(Path(image.root).glob(".glowplug/*"))
 
 
 def test_configuration_of_an_image(oci: OciPlace) -> None:

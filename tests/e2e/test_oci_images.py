@@ -29,12 +29,14 @@ def run_script(oci: OciPlace) -> Iterator[Runner]:
     ):
         env |= {"GLOWPLUG_HOME": str(oci.home), "GLOWPLUG_IMAGE_BASE": "debian"}
 
-        def run(source: str, fails: bool = False) -> str:
+        def run(source: str, *words: str, code: int = 0) -> str:
+            """``words``: instead of ``run toy.py``."""
             script = Path(directory) / "scripts" / "toy.py"
             script.parent.mkdir(exist_ok=True)
             script.write_text(source)
-            done = run_cli(["run", str(script)], env, script.parent, timeout_s=BUILD_TIMEOUT_S)
-            assert (done.returncode != 0) == fails, done.stdout + done.stderr
+            command = words or ["run", "toy.py"]
+            done = run_cli(command, env, script.parent, timeout_s=BUILD_TIMEOUT_S)
+            assert done.returncode == code, done.stdout + done.stderr
             return done.stdout + done.stderr
 
         yield run
@@ -165,9 +167,17 @@ def test_an_image_with_an_older_python(run_script: Runner, version: str) -> None
 
 @pytest.mark.skipif(CLIENT == "3.9", reason="the image has the client's version")
 def test_code_by_value_for_another_python_is_refused_clearly(run_script: Runner) -> None:
-    said = run_script(EVERYTHING.format(version="3.9", serialized=True), fails=True)
+    said = run_script(EVERYTHING.format(version="3.9", serialized=True), code=1)
     assert "by_value is sent by value" in said
     assert f"the image has 3.9, this is {CLIENT}" in said
+
+
+def test_a_shell_in_an_image(run_script: Runner) -> None:
+    source = EVERYTHING.format(version="3.9", serialized=False)
+    command = "python --version; head -1 /etc/os-release; exit 3"
+    said = run_script(source, "shell", "toy.py::version", "-c", command, code=3)
+    assert "Python 3.9" in said
+    assert "Debian GNU/Linux 11" in said
 
 
 ENTRYPOINT = """
@@ -201,7 +211,7 @@ def test_an_entrypoint_runs_first_and_its_variables_stay(run_script: Runner) -> 
 
 
 def test_an_entrypoint_that_runs_nothing_is_named(run_script: Runner) -> None:
-    said = run_script(ENTRYPOINT.format(last="exit 3"), fails=True)
+    said = run_script(ENTRYPOINT.format(last="exit 3"), code=1)
     assert "ENTRYPOINT /entry" in said
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from glowplug.backends.local.driver import driver_files
 from glowplug.client.config import read_config
 from glowplug.client.settings import read_settings
 from glowplug.images.bytecode import BytecodeCompiler
@@ -32,9 +33,14 @@ class ImageParts:
 
 
 def make_images(
-    home: Path, environ: Mapping[str, str], secrets: Callable[[str], dict[str, str]], volumes: VolumeViews
+    home: Path,
+    environ: Mapping[str, str],
+    secrets: Callable[[str], dict[str, str]],
+    volumes: VolumeViews,
+    has_cards: bool,
 ) -> ImageParts:
-    """``secrets``: the variables of a stored secret by its name."""
+    """``secrets``: the variables of a stored secret by its name; ``has_cards``: real ones, so that steps with
+    ``gpu=`` are shown them and their driver."""
     directory = home / "images"
     files = ContentFiles(home / "blobs-by-content")
     trees = Trees(home / "trees", files)
@@ -46,6 +52,9 @@ def make_images(
         debian_mirror=config.get("debian_mirror", MIRROR),
     )
     volatile = read_settings(dict(environ)).runtime_directory
-    root = OciBuilder(home, volatile, settings=settings, environ=environ, volumes=volumes)
+    root = OciBuilder(
+        home, volatile, settings=settings, environ=environ, volumes=volumes,
+        driver=driver_files if has_cards else lambda: None,
+    )  # fmt: skip
     store = ImageStore(directory, files, trees, venv, root, "", secrets)
     return ImageParts(store, files, compiler)

@@ -103,7 +103,7 @@ async def _serve(settings: Settings, ready_fd: int, selector: DirectSelector) ->
     secrets = SecretStore(settings.home, SecretsKey(os.environ))
     volumes = Volumes(settings.home, say)
     views = Views(volumes, Buckets(settings.home, say))
-    images = make_images(settings.home, os.environ, secrets.variables_of, views)
+    images = make_images(settings.home, os.environ, secrets.variables_of, views, not inventory.virtual)
     backend = LocalBackend(
         inventory,
         locks,

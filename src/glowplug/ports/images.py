@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -61,6 +61,19 @@ class ReadyImages(Protocol):
     def suspect(self, image_id: str) -> None:
         """Something in it could not be imported: look at all of it, beside everything else, and forget what
         is damaged, so that the next request builds it anew."""
+        ...
+
+
+class DriverFiles(Protocol):
+    """What a build step with a card is shown of the node's driver."""
+
+    @property
+    def binds(self) -> tuple[tuple[str, str], ...]:
+        """(source on the node, path inside, below /.glowplug)."""
+        ...
+
+    def variables(self, given: Mapping[str, str]) -> dict[str, str]:
+        """What finds them, after what ``given``, the image's own variables, say."""
         ...
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glowplug.images.oci import debian
-from glowplug.images.oci.containerfile import StepLines, enter_lines, logical_lines, with_uv
+from glowplug.images.oci.containerfile import StepLines, enter_lines, has_variables, logical_lines, with_uv
 from glowplug.images.oci.packages import uv_install
 from glowplug.images.oci.pythons import standalone
 from glowplug.images.oci.registries import Reach, full_name, host_of, login
@@ -129,9 +129,8 @@ class Bases:
                     self._require(host, tag)
             if len(words) == 3 and words[1].lower() == "as":
                 stages.add(words[2].lower())
-        enters = bool(step.variables or step.secrets or step.secret_variables)
         made = StepLines(
-            tuple(enter_lines(lines, enters)),
+            tuple(enter_lines(lines, has_variables(step))),
             tree=fields.get("tree", ""),
             build_args=dict(fields.get("build_args") or {}),
             resumable=not any("--mount" in line for line in lines),

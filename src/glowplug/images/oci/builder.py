@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from glowplug.images.oci.storage import REPOSITORY, Storage, find_buildah
 from glowplug.images.whole import Manifest, changed, take_manifest
 from glowplug.model import errors
 from glowplug.model.image_spec import ImageSpec
-from glowplug.ports.images import BuildLog, BuiltImage
+from glowplug.ports.images import BuildLog, BuiltImage, DriverFiles
 from glowplug.ports.volumes import VolumeViews
 
 NOT_VARIABLES = frozenset({"HOSTNAME", "HOME", "TERM"})
@@ -46,7 +46,7 @@ class OciBuilder:
     """The ports ``ImageBuilder`` and ``LayeredBuilder``.
 
     ``volatile``: a directory of this user that a restart of the machine empties; ``volumes``: for the steps
-    that have some; ``gpu_files``: (source, path) of what a step with a card needs of its driver.
+    that have some; ``driver``: of the node's cards, for the steps with ``gpu=``.
     """
 
     name = "oci"
@@ -59,14 +59,14 @@ class OciBuilder:
         settings: OciSettings | None = None,
         environ: Mapping[str, str] | None = None,
         volumes: VolumeViews | None = None,
-        gpu_files: Callable[[], Sequence[tuple[str, str]]] = list,
+        driver: Callable[[], DriverFiles | None] = lambda: None,
     ) -> None:
         self.directory = home / "images" / "oci"
         self._environ = dict(os.environ) if environ is None else dict(environ)
         self.storage = Storage(self.directory, volatile / "oci", self._environ)
         self._settings = settings or OciSettings()
         self._volumes = volumes
-        self._gpu_files = gpu_files
+        self._driver = driver
 
     # the port
 
@@ -178,7 +178,7 @@ class OciBuilder:
             build = StepBuild(
                 self.storage, bases, step, number + 1, len(tags), tags[number],
                 tags[number - 1] if number else "",
-                self._environ, self._volumes, self._gpu_files,
+                self._environ, self._volumes, self._driver() if step.gpu else None,
             )  # fmt: skip
             with self.storage.lock(tags[number], stopped):
                 if number < forced and tags[number] in self.storage.images():

@@ -110,7 +110,7 @@ def _of_commands(
 def _of_shell_lines(step: BuildStep) -> StepLines:
     commands = [str(command) for command in step.fields.get("commands", ())]
     return StepLines(
-        tuple(_run_line(command, _has_variables(step)) for command in commands),
+        tuple(_run_line(command, has_variables(step)) for command in commands),
         tuple(commands),
         resumable=not step.fields.get("volumes"),
     )
@@ -136,8 +136,8 @@ def _split_flags(text: str) -> tuple[list[str], str]:
     return flags, rest
 
 
-def _has_variables(step: BuildStep) -> bool:
-    return bool(step.variables or step.secrets or step.secret_variables)
+def has_variables(step: BuildStep) -> bool:
+    return bool(step.variables or step.secrets or step.secret_variables or step.gpu)
 
 
 def requirement_files(fields: dict[str, Any]) -> dict[str, bytes]:
@@ -194,7 +194,7 @@ def _run_function(step: BuildStep) -> StepLines:
 def _dockerfile(step: BuildStep) -> StepLines:
     lines = logical_lines("\n".join(step.fields.get("commands", ())))
     return StepLines(
-        tuple(enter_lines(lines, _has_variables(step))),
+        tuple(enter_lines(lines, has_variables(step))),
         tuple(_command_of(line) for line in lines if _instruction(line) == "RUN"),
         tree=step.fields.get("tree", ""),
         build_args=dict(step.fields.get("build_args") or {}),

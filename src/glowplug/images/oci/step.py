@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.util
 import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from glowplug.images.oci.storage import REPOSITORY, Storage
 from glowplug.images.uv import build_variables, uv_path
 from glowplug.model import errors
 from glowplug.model.image_spec import BuildStep
-from glowplug.ports.images import BuildLog
+from glowplug.ports.images import BuildLog, DriverFiles
 from glowplug.ports.volumes import View, VolumeUse, VolumeViews
 
 RUNTIME_PACKAGES = ("glowplug", "cloudpickle")
@@ -32,6 +33,12 @@ CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bun
 INDEX_VARIABLES = frozenset(
     {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"}
 )
+_OF_THE_IMAGE = {
+    "PATH": "$PATH",
+    "LD_LIBRARY_PATH": f"${{LD_LIBRARY_PATH:-{SHOWN_INSIDE}/driver/lib}}",
+    "XDG_DATA_DIRS": "${XDG_DATA_DIRS:-/usr/local/share:/usr/share}",
+}
+"""What a shell in the image puts in for these variables."""
 _DIRECTORY = re.compile(r"(?:(?<=[\s,=])|^)(file://)?(/[^\s,]*)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _FULL = re.compile(r"no space left on device|disk quota exceeded|os error 28", re.IGNORECASE)
@@ -51,7 +58,7 @@ class StepBuild:
         parent: str,
         environ: Mapping[str, str],
         volumes: VolumeViews | None,
-        gpu_files: Callable[[], Sequence[tuple[str, str]]],
+        driver: DriverFiles | None,
     ) -> None:
         self._storage = storage
         self._bases = bases
@@ -62,7 +69,7 @@ class StepBuild:
         self._environ = environ
         self._volumes = volumes
         self._views: list[View] = []
-        self._gpu_files = gpu_files
+        self._driver = driver
 
     def run(
         self,
@@ -167,9 +174,6 @@ class StepBuild:
         directory_of_module = self._step.source.get("directory")
         if self._step.operation == "run_function" and directory_of_module and directory_of_module != "/":
             options += ["--volume", f"{directory_of_module}:{directory_of_module}:ro"]
-        if self._step.gpu:
-            for source, path in self._gpu_files():
-                options += ["--volume", f"{source}:{path}:ro"]
         return options
 
     def _shown(self, lines: StepLines) -> list[Shown]:
@@ -179,6 +183,9 @@ class StepBuild:
             cache.mkdir(mode=0o700, exist_ok=True)
             shown += [Shown("uv", uv_path()), Shown("uv-cache", str(cache), writable=True)]
             shown += self._local_indexes()[1]
+        if self._driver is not None:
+            inside = len(SHOWN_INSIDE) + 1
+            shown += [Shown(path[inside:], source) for source, path in self._driver.binds]
         if RUNTIME in lines.tools:
             shown += [Shown(f"runtime/{name}", _package_directory(name)) for name in RUNTIME_PACKAGES]
         return shown
@@ -204,7 +211,12 @@ class StepBuild:
         for name in variables:
             if not _NAME.match(name):
                 raise errors.ImageBuildError(f"{self._where}: {name!r} is no name of a variable")
-        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        texts = {name: shlex.quote(value) for name, value in variables.items()}
+        if self._driver is not None:
+            # Beside what the image has, which the shell knows.
+            found = self._driver.variables(_OF_THE_IMAGE)
+            texts = {**{name: f'"{value}"' for name, value in found.items()}, **texts}
+        return "".join(f"export {name}={text}\n" for name, text in texts.items())
 
     def _local_indexes(self) -> tuple[dict[str, str], list[Shown]]:
         """uv's settings on this machine. Directories among its indexes are shown to the build, those that are
@@ -214,10 +226,11 @@ class StepBuild:
         def inside(found: re.Match[str]) -> str:
             if not os.path.isdir(found[2]):
                 return ""
-            name = f"index-{len(shown)}"
             # The pages of an index name files beside it.
             above, last = os.path.split(found[2].rstrip("/"))
             whole = above if found[1] and above != "/" else found[2]
+            # uv remembers an index by its address, and must not take one directory for another.
+            name = f"index-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:16]}"
             shown.append(Shown(name, whole))
             place = f"{SHOWN_INSIDE}/{name}/{last}" if whole == above else f"{SHOWN_INSIDE}/{name}"
             return f"{found[1] or ''}{place}"
@@ -248,7 +261,7 @@ class StepBuild:
         ).encode()
 
     def _devices(self) -> list[str]:
-        if not self._step.gpu:
+        if self._driver is None:
             return []
         return sorted(
             name for name in os.listdir("/dev") if name.startswith("nvidia") and name != "nvidia-caps"
