@@ -109,8 +109,8 @@ def run(*commands: str, **options: Any) -> BuildStep:
     return step("run", options, commands=list(commands))
 
 
-@pytest.fixture(scope="session")
-def oci(tmp_path_factory: pytest.TempPathFactory) -> OciPlace:
+def make_place(tmp_path_factory: pytest.TempPathFactory) -> OciPlace:
+    """Skips where there can be none."""
     reason = why_not()
     if reason:
         pytest.skip(reason)

@@ -14,7 +14,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from e2e.oci import Log, OciPlace, oci, run, spec_of, step
+from e2e.oci import Log, OciPlace, run, spec_of, step
 from glowplug.backends.local.driver import DriverFiles
 from glowplug.images.commands import BuildStopped
 from glowplug.model.errors import ImageBuildError
@@ -22,7 +22,6 @@ from glowplug.model.files import FileTree
 from glowplug.model.image_spec import ImageSpec
 from wheels import make_wheel
 
-__all__ = ["oci"]
 pytestmark = pytest.mark.timeout(600)
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import own_server, run_cli
-from e2e.oci import OciPlace, oci
+from e2e.oci import OciPlace
 
-__all__ = ["oci"]
 pytestmark = pytest.mark.timeout(900)
 BUILD_TIMEOUT_S = 600.0
 CLIENT = "{}.{}".format(*sys.version_info[:2])
