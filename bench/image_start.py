@@ -160,7 +160,7 @@ class Alone:
 
 
 def images_of(home: Path) -> ImageParts:
-    return make_images(home, os.environ, lambda name: {}, Views(Volumes(home, print), Buckets(home)))
+    return make_images(home, os.environ, lambda name: {}, Views(Volumes(home, print), Buckets(home)), False)
 
 
 def image_without_packages() -> BuiltImage:
