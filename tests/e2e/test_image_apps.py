@@ -118,3 +118,17 @@ def test_image_build_returns_when_it_is_built(cli, tmp_path):
     assert ended.returncode == 0, ended.stderr
     listed = json.loads(until(lambda: cli("image", "list", "--json").stdout))
     assert len(listed) == 1
+
+
+def test_a_file_that_was_damaged_on_the_server_is_sent_again_by_the_next_run(cli, server_env, tmp_path):
+    script = make(tmp_path, SCRIPT)
+    whole = cli("run", script)
+    assert whole.returncode == 0, whole.stderr
+    home = Path(server_env["GLOWPLUG_HOME"])
+    (made,) = home.glob("trees/**/a.txt")
+    blobs = home.glob("blobs-by-content/??/*")
+    for path in (made, *(each for each in blobs if each.read_bytes() == b"a")):
+        path.chmod(0o644)
+        path.write_text("z")
+    ended = cli("run", script)  # the same server, whose zygotes show the damaged directory
+    assert (ended.returncode, ended.stdout) == (0, whole.stdout), ended.stderr

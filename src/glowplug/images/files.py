@@ -1,4 +1,8 @@
-"""Files by their content: what clients have sent, each once, never changed."""
+"""Files by their content: what clients have sent, each once, never changed.
+
+Whether one was changed nevertheless is seen without reading it: the nanoseconds of its time are made of its
+digest, so whatever writes to it afterwards leaves others. Its content decides then.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import hashlib
 import os
 import re
 import secrets
+import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +20,7 @@ from glowplug.images.disk import full_text, is_full
 from glowplug.model import errors
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+SECOND_NS = 1_000_000_000
 
 
 class ContentFiles:
@@ -29,8 +36,16 @@ class ContentFiles:
         return self.directory / digest[:2] / digest
 
     def missing(self, digests: Iterable[str]) -> list[str]:
-        """Those of them that nobody has sent yet, each once, in order."""
-        return [digest for digest in dict.fromkeys(digests) if not self.path(digest).exists()]
+        """Those of them that nobody has sent yet, each once, in order. What is damaged is removed: who has
+        it sends it again."""
+        return [digest for digest in dict.fromkeys(digests) if not self._has(digest)]
+
+    def _has(self, digest: str) -> bool:
+        path = self.path(digest)
+        if is_whole(path, digest):
+            return True
+        path.unlink(missing_ok=True)
+        return False
 
     def begin(self, digest: str) -> IncomingFile:
         """Take a content in, part by part."""
@@ -51,6 +66,36 @@ class ContentFiles:
         for part in self.directory.glob("*/.*"):
             if part.stat().st_mtime < before:
                 part.unlink(missing_ok=True)
+
+
+def mark(path: Path, digest: str) -> None:
+    """Say by its time that this file has that content."""
+    before = time.time_ns() // SECOND_NS - 1  # never in the future
+    os.utime(path, ns=(before * SECOND_NS, before * SECOND_NS + _mark_of(digest)))
+
+
+def is_whole(path: Path, digest: str) -> bool:
+    """Whether a file is there and has this content; read only when its time does not say so."""
+    try:
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        if found.st_mtime_ns % SECOND_NS == _mark_of(digest):
+            return True
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                return False
+    except OSError:
+        return False
+    try:
+        mark(path, digest)
+    except OSError:
+        pass  # it is read again next time
+    return True
+
+
+def _mark_of(digest: str) -> int:
+    return int(digest[:16], 16) % SECOND_NS
 
 
 class IncomingFile:
@@ -90,6 +135,7 @@ class IncomingFile:
             )
         try:
             self._file.close()
+            mark(self._temporary, digest=self._digest)
             os.chmod(self._temporary, 0o444)
             os.replace(self._temporary, self._path)
         except OSError as error:

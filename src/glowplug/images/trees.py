@@ -1,4 +1,7 @@
-"""Trees of files as directories of this node: made once by content, never written, nothing outside them."""
+"""Trees of files as directories of this node: made once by content, never written, nothing outside them.
+
+Whenever an app asks for one, each of its files is looked at; one that was changed has the tree made anew.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from glowplug.images.disk import full_text, is_full, remove_tree
-from glowplug.images.files import ContentFiles
+from glowplug.images.files import ContentFiles, is_whole, mark
 from glowplug.model import errors
 from glowplug.model.files import EXECUTABLE, FileEntry, FileTree
 
@@ -35,18 +38,18 @@ class Trees:
         return path if _DIGEST.fullmatch(digest) and path.is_dir() else None
 
     def make(self, digest: str, tree: FileTree) -> Path:
-        """The directory with these files; at once when it is there.
+        """The directory with these files; at once when it is there and none of them was changed.
 
         Raises ``InvalidError`` for a tree that is not what its digest says, leaves its place, or whose files
         were not sent; ``ResourceExhaustedError`` on a full disk.
         """
+        if tree.digest != digest:
+            raise errors.InvalidError(f"the tree sent as {digest!r:.80} has the digest {tree.digest}")
         found = self.find(digest)
-        if found is not None:
+        if found is not None and _is_as_made(found, tree):
             os.utime(found)  # used
             return found
         check_tree(tree)
-        if tree.digest != digest:
-            raise errors.InvalidError(f"the tree sent as {digest!r:.80} has the digest {tree.digest}")
         missing = self._files.missing(entry.digest for entry in tree.entries if not entry.link)
         if missing:
             raise errors.InvalidError(
@@ -57,6 +60,8 @@ class Trees:
         try:
             making.mkdir(mode=0o700, parents=True)
             self._fill(making, tree)
+            if found is not None:
+                self._set_aside(found)
             _keep(making, self.directory / digest)
         except OSError as error:
             if is_full(error):
@@ -81,6 +86,13 @@ class Trees:
             if part.stat().st_mtime < before:
                 remove_tree(part)
 
+    def _set_aside(self, damaged: Path) -> None:
+        """Containers that have it keep it, under any name; the next server removes it."""
+        try:
+            damaged.rename(self.directory / f"{MAKING}{secrets.token_hex(8)}-damaged")
+        except FileNotFoundError:
+            pass  # another request did
+
     def _fill(self, making: Path, tree: FileTree) -> None:
         for entry in tree.entries:
             path = making / entry.path
@@ -89,20 +101,33 @@ class Trees:
                 os.symlink(entry.link, path)
             elif entry.mode & EXECUTABLE:  # its permission is that of the file, which others share
                 shutil.copyfile(self._files.path(entry.digest), path)
+                mark(path, entry.digest)
                 os.chmod(path, 0o555)
             else:
-                _link(self._files.path(entry.digest), path)
+                _link(self._files.path(entry.digest), path, entry.digest)
         for directory, _, _ in os.walk(making, topdown=False):
             os.chmod(directory, 0o755)
 
 
-def _link(source: Path, target: Path) -> None:
+def _is_as_made(directory: Path, tree: FileTree) -> bool:
+    for entry in tree.entries:
+        path = directory / entry.path
+        if not entry.link:
+            if not is_whole(path, entry.digest):
+                return False
+        elif not path.is_symlink() or os.readlink(path) != entry.link:
+            return False
+    return True
+
+
+def _link(source: Path, target: Path, digest: str) -> None:
     try:
         os.link(source, target)
     except OSError as error:
         if is_full(error):
             raise
         shutil.copyfile(source, target)
+        mark(target, digest)
         os.chmod(target, 0o444)
 
 

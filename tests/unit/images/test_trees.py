@@ -188,3 +188,56 @@ def test_what_nobody_uses_goes_and_what_is_needed_stays(files, trees):
         os.utime(files.path(digest_of(content)), (1, 1))
     files.remove_unused(1000.0)
     assert files.missing([digest_of(b"a"), digest_of(b"b")]) == [digest_of(b"b")]
+
+
+# damage
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """In place, as what is damaged by a program is: the same file, for all its names."""
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+@pytest.mark.parametrize("whose", ["file", "tree", "both"])
+def test_what_was_overwritten_is_asked_for_again_and_made_anew(files, trees, mode, whose):
+    digest = send(files, b"print('one')")
+    tree = FileTree((FileEntry("code.py", digest, 12, mode), FileEntry("link", link="code.py")))
+    made = trees.make(tree.digest, tree)
+    inode = made.stat().st_ino
+    if whose != "tree":
+        overwrite(files.path(digest), b"print('two')")
+    if whose != "file":
+        overwrite(made / "code.py", b"print('two')")
+    damaged = files.path(digest).read_bytes() != b"print('one')"
+    assert files.missing([digest]) == ([digest] if damaged else [])
+    assert files.path(digest).exists() is not damaged
+    send(files, b"print('one')")
+    again = trees.make(tree.digest, tree)
+    assert again == made
+    assert (again / "link").read_bytes() == b"print('one')"
+    # What runs keeps the directory it has; those after it are shown another one.
+    assert (again.stat().st_ino != inode) == (whose != "file" or mode == 0o644)
+    assert trees.make(tree.digest, tree).stat().st_ino == again.stat().st_ino
+
+
+def test_a_file_that_was_only_touched_stays(files, trees, monkeypatch):
+    digest = send(files, b"hello")
+    tree = FileTree((FileEntry("a", digest, 5),))
+    made = trees.make(tree.digest, tree)
+    os.utime(made / "a", ns=(5, 5))
+    inode = made.stat().st_ino
+    assert files.missing([digest]) == []
+    # Its time says again what it has, so nobody reads it a second time.
+    monkeypatch.setattr(files_module.hashlib, "file_digest", None)
+    assert files.missing([digest]) == []
+    assert trees.make(tree.digest, tree).stat().st_ino == inode
+
+
+def test_a_tree_without_one_of_its_files_is_made_anew(files, trees):
+    digest = send(files, b"hello")
+    tree = FileTree((FileEntry("a", digest, 5), FileEntry("b", link="a")))
+    for name in "ab":
+        (trees.make(tree.digest, tree) / name).unlink()
+        assert (trees.make(tree.digest, tree) / name).read_bytes() == b"hello"

@@ -156,6 +156,7 @@ def test_what_is_mounted_inside_the_scripts_directory_is_shown_when_needed(place
 
     class OnAnotherDisk:
         st_dev = -1
+        st_ino = 1
 
     monkeypatch.setattr(
         sandbox.os, "stat", lambda path, **more: OnAnotherDisk if "venv" in str(path) else stat(path, **more)
@@ -238,3 +239,11 @@ def test_this_interpreter_can_be_shown():
     made = plan(environment, directory=Path(__file__).parent)
     for path in (sys.executable, os.path.realpath(sys.executable), os.__file__, __file__):
         assert is_visible(made, path), path
+
+
+def test_a_directory_made_anew_is_another_plan_because_zygotes_show_the_old_one(place):
+    venv = place / "venv"
+    before = plan(interpreter(venv)).digest
+    assert plan(interpreter(venv)).digest == before
+    venv.rename(place / "damaged")
+    assert plan(interpreter(venv)).digest != before

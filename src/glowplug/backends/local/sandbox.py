@@ -109,6 +109,9 @@ class RootPlan:
     """A directory on disk, in which containers have one each for what they write; else that is in memory."""
     gpu_devices: tuple[str, ...] = ()
     """Every GPU device of the node; a container gets those of its own GPUs."""
+    inodes: tuple[int, ...] = ()
+    """Of the image's directories: one made anew has the path of the damaged one, which an older zygote still
+    shows."""
 
     @property
     def digest(self) -> str:
@@ -121,6 +124,7 @@ class RootPlan:
                 self.gpu_devices,
                 self.files,
                 self.directories,
+                self.inodes,
             )
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -276,7 +280,20 @@ def make_root_plan(
         gpu_devices=tuple(gpu_devices),
         files=environment.files,
         directories=tuple(filter(None, [environment.workdir])),
+        inodes=tuple(map(_inode, _made_places(environment))),
     )
+
+
+def _made_places(environment: Environment) -> list[str]:
+    files = [bind.source for bind in environment.files]
+    return [environment.root or environment.prefix, *(origin for origin, _ in environment.node_files), *files]
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0  # the container says which
 
 
 def _show_system(environment: Environment, links: dict[str, str], shown: dict[str, tuple[str, str]]) -> None:
