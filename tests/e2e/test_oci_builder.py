@@ -64,6 +64,39 @@ def test_a_damaged_root_is_noticed_and_made_anew(oci: OciPlace) -> None:
     assert read(oci.build(*spec.steps[1:]), "/whole") == "whole\n"
 
 
+def test_a_file_altered_in_place_has_its_layer_built_anew_and_all_that_stands_on_it(oci: OciPlace) -> None:
+    own = "/usr/lib/python3/dist-packages/own"
+    below = run("echo whole > /whole", f"mkdir -p {own}", f"echo 1 > {own}/__init__.py")
+    spec = spec_of(below, run("echo upper > /upper"))
+    image = oci.build(*spec.steps[1:])
+    other = oci.build(below, run("echo other > /other"))
+    kept = oci.build(run("echo apart > /apart"))
+    for path in ("/whole", f"{own}/__init__.py"):  # a telling one among them
+        size = os.stat(image.root + path).st_size
+        Path(image.root + path).write_text("z" * size)
+    held = os.open(image.root, os.O_RDONLY)
+    try:
+        assert read(other, "/whole") == "zzzzzz"
+        assert oci.builder().examine(spec)
+        assert oci.builder().find(spec) is None
+        log = Log()
+        again = oci.build(*spec.steps[1:], log=log)
+        assert log.built == [2, 3]
+        assert any("changed on the disk" in line for line in log.lines)
+        assert read(again, "/whole") == "whole\n"
+        assert oci.builder().find(spec) == again
+        # Whoever runs in the damaged one keeps it; those after it are shown another directory.
+        assert os.fstat(held).st_ino != os.stat(again.root).st_ino
+    finally:
+        os.close(held)
+    log = Log()
+    assert read(oci.build(below, run("echo other > /other"), log=log), "/whole") == "whole\n"
+    assert log.built == [3]
+    log = Log()
+    assert oci.build(run("echo apart > /apart"), log=log) == kept
+    assert log.built == []
+
+
 def test_removing_keeps_what_others_stand_on(oci: OciPlace) -> None:
     shared = run("echo shared > /shared")
     kept_spec, gone_spec = spec_of(shared, run("echo kept > /x")), spec_of(shared, run("echo gone > /x"))

@@ -159,9 +159,9 @@ def test_a_missing_entry_is_noticed(tmp_path):
     program = [sys.executable, "-I", export.__file__]
     root = str(tmp_path / "root")
     made = json.loads(subprocess.check_output([*program, root, str(layer)]))
-    assert json.loads(subprocess.check_output([*program, "--check", root])) == made
+    assert json.loads(subprocess.check_output([*program, "--check", root]))[str(root)] == made
     (tmp_path / "root/b/c").unlink()
-    assert json.loads(subprocess.check_output([*program, "--check", root])) != made
+    assert json.loads(subprocess.check_output([*program, "--check", root]))[str(root)] != made
 
 
 @pytest.mark.parametrize(

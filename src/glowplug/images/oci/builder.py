@@ -21,6 +21,7 @@ from glowplug.images.oci import debian
 from glowplug.images.oci.bases import Bases
 from glowplug.images.oci.interpreter import ask
 from glowplug.images.oci.room import Room, require_room
+from glowplug.images.oci.seen import SeenLayers
 from glowplug.images.oci.step import StepBuild
 from glowplug.images.oci.storage import REPOSITORY, Storage, find_buildah
 from glowplug.images.whole import Manifest, changed, take_manifest
@@ -64,6 +65,7 @@ class OciBuilder:
         self.directory = home / "images" / "oci"
         self._environ = dict(os.environ) if environ is None else dict(environ)
         self.storage = Storage(self.directory, volatile / "oci", self._environ)
+        self._seen = SeenLayers(self.storage, self._in_room)
         self._settings = settings or OciSettings()
         self._volumes = volumes
         self._driver = driver
@@ -98,6 +100,8 @@ class OciBuilder:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with self.storage.building():
+                for image_id in self._seen.drop_damaged(_tags(spec), log):
+                    self._set_aside(self._root_of(image_id))
                 self._build_steps(spec, trees, secrets, log, stopped)
                 return self._export(spec)
         except OSError as error:
@@ -124,11 +128,11 @@ class OciBuilder:
         record = self._read_record(image_id_of(spec))
         if record is None:
             return {"the root file system": ["it is gone"]}
-        found = self._in_room("--check", record["image"]["root"])
+        found = self._check(record["image"]["root"])
         if found == record["summary"]:
             return {}
         built, there = record["summary"]["entries"], found["entries"]
-        return {"the root file system": [f"{there} entries where {built} were built, or other sizes"]}
+        return {"the root file system": [f"{there} entries where {built} were built, or changed ones"]}
 
     def remove_layers(self, keep: Collection[str], spare: Collection[str]) -> int:
         if not self.storage.graph.is_dir():
@@ -191,23 +195,22 @@ class OciBuilder:
         image_id = image_id_of(spec)
         tag = spec.digest
         stored = self.storage.images()[tag]
-        root = self.directory / "roots" / stored[:24]
+        root = self._root_of(stored)
         with self.storage.lock(f"root-{stored[:24]}"):
             facts = self._image_facts(tag)
             interpreter = ask(self.storage, f"{REPOSITORY}:{tag}", stored[:24])
             beside = root.with_name(f"{root.name}.json")
             summary = read_json(beside)
-            if not root.is_dir() or self._in_room("--check", str(root)) != summary:
+            if not root.is_dir() or self._check(str(root)) != summary:
                 root.parent.mkdir(mode=0o711, exist_ok=True)
-                if root.is_dir():
-                    # Damaged. Containers that have it keep it under any name.
-                    root.rename(root.with_name(f"{root.name}-damaged-{time.time_ns()}"))
+                self._set_aside(root)
                 partial = root.with_name(f".{root.name}-{os.getpid()}")
                 partials = [str(old) for old in root.parent.glob(f".{root.name}-*")]
                 if partials:
                     self._in_room("--remove", *partials)
-                layers = [str(layer) for layer in self.storage.layer_directories(stored)]
-                summary = self._in_room(str(partial), *layers)
+                layers = self.storage.layer_directories(stored)
+                self._seen.note(layers)
+                summary = self._in_room(str(partial), *map(str, layers))
                 write_json(beside, summary)
                 partial.rename(root)
             image = BuiltImage(
@@ -242,6 +245,17 @@ class OciBuilder:
             "workdir": config.get("WorkingDir") or "",
             "entrypoint": list(config.get("Entrypoint") or ()),
         }
+
+    def _check(self, root: str) -> dict:
+        return self._in_room("--check", root)[root]
+
+    def _root_of(self, stored: str) -> Path:
+        return self.directory / "roots" / stored[:24]
+
+    def _set_aside(self, root: Path) -> None:
+        """Damaged. Containers that have it keep it under any name."""
+        if root.is_dir():
+            root.rename(root.with_name(f"{root.name}-damaged-{time.time_ns()}"))
 
     def _in_room(self, *arguments: str) -> dict:
         """Run the export's program where files may belong to anybody."""

@@ -2,7 +2,8 @@
 
 Every file is a hard link to the layer's own, so a root costs a name for each file and no space; containers
 never write to it. Runs by itself, inside the room of a build, where files belong to whom the image says.
-Prints a line of JSON: how many entries, and a digest of their names, kinds and sizes.
+Prints a line of JSON: how many entries, and digests of their names, kinds and sizes, and of the files' times.
+A write to a file of a root is one to its layer: ``--check DIRECTORY...`` says the same of what is there.
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ def link(source: str, place: str) -> None:
 def summary(root: str) -> dict[str, object]:
     """What tells a whole root from a damaged one."""
     digest = hashlib.sha256()
+    times = hashlib.sha256()
     count = total = 0
     for directory, names, files in os.walk(root):
         names.sort()
@@ -121,14 +123,17 @@ def summary(root: str) -> dict[str, object]:
                     errors="surrogateescape"
                 )
             )
+            if stat.S_ISREG(status.st_mode):
+                times.update(status.st_mtime_ns.to_bytes(16, "big", signed=True))
             count += 1
             total += size
-    return {"entries": count, "bytes": total, "digest": digest.hexdigest()}
+    return {"entries": count, "bytes": total, "digest": digest.hexdigest(), "times": times.hexdigest()}
 
 
 def main() -> None:
     if sys.argv[1] == "--check":
-        sys.stdout.write(json.dumps(summary(sys.argv[2])) + "\n")
+        found = {path: summary(path) for path in sys.argv[2:]}
+        sys.stdout.write(json.dumps(found) + "\n")
         return
     if sys.argv[1] == "--remove":
         for path in sys.argv[2:]:

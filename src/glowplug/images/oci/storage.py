@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,13 +173,29 @@ class Storage:
             raise errors.ImageBuildError(f"image {image_id[:12]} is not in {self.graph} any more")
         layers = {each["id"]: each for each in self._records("layers")}
         kind = "diff" if self.driver == "overlay" else ""
-        place = self.graph / ("overlay" if self.driver == "overlay" else "vfs/dir")
+        place = self._layers_place
         found = []
         layer = image.get("layer")
         while layer:
             found.append(place / layer / kind)
             layer = layers[layer].get("parent")
         return found if self.driver == "overlay" else found[:1]
+
+    def layer_name(self, directory: Path) -> str:
+        """The id of the layer that this directory is of."""
+        return directory.relative_to(self._layers_place).parts[0]
+
+    def has_layer(self, layer_id: str) -> bool:
+        return (self._layers_place / layer_id).is_dir()
+
+    @property
+    def _layers_place(self) -> Path:
+        return self.graph / ("overlay" if self.driver == "overlay" else "vfs/dir")
+
+    def images_with(self, layers: Collection[Path]) -> list[str]:
+        """The ids of all images, ours or fetched, that one of these directories is a layer of."""
+        ids = [image["id"] for image in self._records("images")]
+        return [each for each in ids if not set(layers).isdisjoint(self.layer_directories(each))]
 
     def _records(self, what: str) -> list[dict[str, Any]]:
         path = self.graph / f"{self.driver}-{what}" / f"{what}.json"
