@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -213,6 +214,39 @@ def test_a_damaged_block_is_told_by_file_and_volume(volume: Volume):
     path.write_bytes(b"z")
     with pytest.raises(errors.DataLossError, match=r"volume 'models', file 'weights'.*40"):
         volume.trees.path(volume.head)
+
+
+@pytest.mark.parametrize("size", [40, 3 * SMALL_BLOCK + 5])
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_what_was_altered_at_its_size_is_not_shown_and_can_be_put_again(volume, size, seen_before):
+    put(volume, weights=os.urandom(size), other=b"y")
+    content = files_of(volume)["weights"]
+    if seen_before:
+        volume.trees.path(volume.head)
+    entry = volume.head.entries["weights"]
+    path = Path(volume.blocks.whole(entry, "")[0])
+    path.chmod(0o600)
+    path.write_bytes(b"z" * size)
+    with pytest.raises(errors.DataLossError, match=r"volume 'models', file 'weights': block \w+ is damaged"):
+        volume.trees.path(volume.head)
+    assert list(volume.blocks.contents(volume.head.entries["other"], "")) == [b"y"]
+    blocks = [content[at : at + SMALL_BLOCK] for at in range(0, size, SMALL_BLOCK)]
+    while missing := volume.missing(entry.digests):  # each that is found damaged is asked for
+        volume.put_blocks([memoryview(blocks[entry.digests.index(each)]) for each in missing])
+        with contextlib.suppress(errors.DataLossError):
+            volume.trees.path(volume.head)
+    assert files_below(volume.trees.path(volume.head)) == {"weights": content, "other": b"y"}
+    volume.collect()
+    assert files_below(volume.trees.path(volume.head))["weights"] == content
+
+
+def test_a_file_altered_in_a_tree_alone_is_put_there_anew(volume):
+    put(volume, weights=b"x" * 40, other=b"y")
+    place = volume.trees.path(volume.head)
+    (place / "weights").unlink()
+    (place / "weights").write_bytes(b"z" * 40)
+    (place / "other").unlink()
+    assert files_below(volume.trees.path(volume.head)) == {"weights": b"x" * 40, "other": b"y"}
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../x", "a/..", "x\0y", "a/" + "n" * 256])

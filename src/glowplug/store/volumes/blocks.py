@@ -30,6 +30,8 @@ class Blocks:
         self.large = directory / "large"
         self.incoming = directory / "incoming"
         """Blocks while they are written."""
+        self.damaged: set[str] = set()
+        """Blocks that were found so, as far as this process knows."""
         self._places: set[str] = set()
         self._inside: dict[str, tuple[str, int]] | None = None
         """Blocks within whole large files: the file's name and the block's number."""
@@ -66,6 +68,8 @@ class Blocks:
         return self.large / found[0], found[1] * BLOCK_BYTES
 
     def has(self, digest: str) -> bool:
+        if digest in self.damaged:
+            return False  # whoever has it may put it again
         return digest in self.inside or os.path.exists(f"{self.small}/{digest[:2]}/{digest}")
 
     @property
@@ -79,6 +83,20 @@ class Blocks:
                     add_inside(known, name, digests)
             self._inside = known
         return self._inside
+
+    def mend(self, digest: str, content: bytes | memoryview) -> None:
+        """Put the right bytes of a block that was found damaged into the large file that it is part of."""
+        if digest not in self.damaged:
+            return
+        found = self.inside_only(digest)
+        if found is not None:
+            fd = os.open(found[0], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.pwrite(fd, content, found[1])
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        self.damaged.discard(digest)
 
     def forget_inside(self) -> None:
         self._inside = None
@@ -94,6 +112,7 @@ class Blocks:
             content = _read_at(*attempt)
             if hashlib.sha256(content).hexdigest() == digest:
                 return content
+        self.damaged.add(digest)
         state = "is missing" if self.find(digest) is None else "is damaged: its bytes are not what was stored"
         raise errors.DataLossError(
             f"{of}: block {digest[:12]} {state}. Put the file anew or remove it; the others are as they were."
@@ -118,7 +137,7 @@ class Blocks:
 
     def whole(self, entry: Entry, of: str) -> tuple[str, os.stat_result]:
         """A file with exactly the bytes of ``entry``, assembled if need be, and its status. Not synced: it
-        can be made again.
+        can be made again. One whose time is the entry's was not written to since; any other is read.
 
         Raises ``DataLossError`` when a block is missing or damaged.
         """
@@ -131,13 +150,20 @@ class Blocks:
                 self._write_beside(self.make_place(name), [self.read(name, of)], entry)
                 status = os.stat(path)
             if status.st_size != entry.size:
+                self.damaged.add(name)
                 raise errors.DataLossError(
                     f"{of}: block {name[:12]} is damaged: it has {status.st_size} bytes instead of "
                     f"{entry.size}. Put the file anew or remove it; other files are as they were."
                 )
+            if status.st_mtime_ns != entry.mtime_ns and not _is_whole(path, entry):
+                self._write_beside(Path(path), [self.read(name, of)], entry)  # of another copy, or refused
+                status = os.stat(path)
             return path, status
         large = self.large_path(entry.blocks)
-        if not large.exists() or large.stat().st_size != entry.size:
+        if not large.exists() or not (
+            large.stat().st_size == entry.size
+            and (large.stat().st_mtime_ns == entry.mtime_ns or _is_whole(str(large), entry))
+        ):
             disk.write_file(large.with_name(large.name + SUFFIX), entry.blocks)
             self._write_beside(large, self.contents(entry, of), entry)
             add_inside(self.inside, large.name, entry.blocks)
@@ -197,6 +223,15 @@ def _read_at(path: Path, offset: int) -> bytes:
         return os.pread(fd, BLOCK_BYTES, offset)
     finally:
         os.close(fd)
+
+
+def _is_whole(path: str, entry: Entry) -> bool:
+    """Whether a file has the bytes of ``entry``. Reads all of it."""
+    with open(path, "rb", buffering=0) as file:
+        return all(
+            hashlib.sha256(os.pread(file.fileno(), BLOCK_BYTES, number * BLOCK_BYTES)).hexdigest() == digest
+            for number, digest in enumerate(entry.digests)
+        )
 
 
 def _remove_others(directory: Path, kept: set[str]) -> int:

@@ -50,6 +50,7 @@ class Deposit:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        self._blocks.mend(name, content)
         self._note(path, len(content))
         return digest.digest()
 
