@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from e2e.oci import Log, OciPlace, run, spec_of, step
 from glowplug.backends.local.driver import DriverFiles
 from glowplug.images.commands import BuildStopped
+from glowplug.images.oci.debian import DebianBase, take_in
 from glowplug.model.errors import ImageBuildError
 from glowplug.model.files import FileTree
 from glowplug.model.image_spec import ImageSpec
@@ -27,6 +29,19 @@ pytestmark = pytest.mark.timeout(600)
 
 def read(image, path: str) -> str:
     return Path(image.root + path).read_text()
+
+
+def test_a_home_may_lie_anywhere(oci: OciPlace, tmp_path: Path) -> None:
+    home = tmp_path / "Ada's HOME_"
+    builder = replace(oci, home=home, volatile=tmp_path / "volatile").builder()
+    directory = builder.directory / "debian-x_"
+    directory.mkdir(parents=True)
+    with tarfile.open(directory / "root.tar", "w") as archive:
+        archive.add(__file__, "etc/about")
+    base = DebianBase("bookworm", "3.11")
+    with builder.storage.building():
+        take_in(base, directory / "root.tar", builder.storage)
+        assert base.tag in builder.storage.images()
 
 
 def test_a_step_is_a_layer_and_is_done_once(oci: OciPlace) -> None:
@@ -303,6 +318,7 @@ def test_a_build_that_is_stopped_leaves_nothing_running(oci: OciPlace) -> None:
 
 KILLED = """
 import sys
+import tarfile
 import time
 from pathlib import Path
 from e2e.oci import Log, OciPlace, run

@@ -454,6 +454,9 @@ class SimWorld:
         if fault.kind == "node_loss":
             self.lose_node(node_id)
             self.after(fault.for_s, lambda: self.return_node(node_id))
+        elif fault.kind == "drain" and fault.target % 3 == 0 and self.state.containers:
+            stopped = sorted(self.state.containers)[fault.target % len(self.state.containers)]
+            self.operator_tells(lambda at: e.ContainerStopRequested(at, stopped, "stopped", fault.for_s))
         elif fault.kind == "drain":
             grace_s = fault.for_s
             self.operator_tells(lambda at: e.NodeDrainRequested(at, node_id, "maintenance", grace_s))

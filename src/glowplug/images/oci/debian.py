@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -89,7 +90,7 @@ def make(
         on_line(f"making a Debian {base.suite} from {base.mirror}, once for this home")
         with tempfile.TemporaryDirectory(prefix=TAG_PREFIX, dir=storage.directory) as directory:
             archive = _bootstrap(base, Path(directory), environ, on_line, stopped)
-            _import(base, archive, storage, stopped)
+            take_in(base, archive, storage)
     return reference
 
 
@@ -148,8 +149,8 @@ def _bootstrap(
     return archive
 
 
-def _import(base: DebianBase, archive: Path, storage: Storage, stopped: Callable[[], bool]) -> None:
-    """By way of a directory in the layout that buildah pulls from."""
+def take_in(base: DebianBase, archive: Path, storage: Storage) -> None:
+    """Make the tar file of a root an image, by way of a directory in the layout that buildah pulls from."""
     layout = archive.parent / "layout"
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -187,10 +188,14 @@ def _import(base: DebianBase, archive: Path, storage: Storage, stopped: Callable
     (layout / "index.json").write_text(
         json.dumps({"schemaVersion": 2, "manifests": [{"mediaType": f"{kind}.manifest.v1+json", **manifest}]})
     )
-    image_id = storage.answer(
-        "pull", "--quiet", "--signature-policy", storage.policy, f"oci:{layout}"
-    ).split()[-1]
-    storage.answer("tag", image_id, f"{REPOSITORY}:{base.tag}")
+    # buildah makes a name of the path, and few characters may be in one; a home may lie anywhere.
+    nameable = Path(f"/tmp/glowplug-{os.getpid()}-{secrets.token_hex(8)}")
+    nameable.symlink_to(layout)
+    try:
+        pulled = storage.answer("pull", "--quiet", "--signature-policy", storage.policy, f"oci:{nameable}")
+    finally:
+        nameable.unlink()
+    storage.answer("tag", pulled.split()[-1], f"{REPOSITORY}:{base.tag}")
 
 
 def _memory_is_ample() -> bool:
