@@ -332,6 +332,9 @@ def test_a_shell_has_a_container_of_its_own(cli, tmp_path):
     directory, card = done.stdout.splitlines()
     assert (directory, card.split()[0], done.returncode) == (str(tmp_path), "T4", 5), done.stderr
     assert cli("container", "list").stdout == "no container runs\n"
+    misspelt = cli("shell", "--volume", "nono", "-c", "true")
+    assert (misspelt.returncode, "'nono'" in misspelt.stderr) == (1, True), misspelt.stderr
+    assert json.loads(cli("volume", "list", "--json").stdout) == []
     refused = cli("shell", "--gpu", "H100", "-c", "true")
     assert (refused.returncode, "no machine has an H100" in refused.stderr) == (1, True)
 

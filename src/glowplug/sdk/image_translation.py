@@ -14,6 +14,7 @@ from glowplug.model.errors import InvalidError
 from glowplug.model.image import ImageDefinition, ImageStep
 from glowplug.model.image_spec import BuildStep, ImageSpec
 from glowplug.model.volume import VolumeDefinition
+from glowplug.sdk.image_bases import AUTODOCKERIGNORE
 from glowplug.sdk.image_chain import is_mounting
 from glowplug.sdk.image_meaning import BASES, METHODS
 from glowplug.sdk.image_places import LOCAL_FILES
@@ -131,7 +132,7 @@ def shown_step(step: ImageStep) -> str:
     parts += [
         f"{name}={_shown_value(value)}"
         for name, value in step.options.items()
-        if name not in ("env", "secrets", "gpu", "force_build")
+        if name not in ("env", "secrets", "gpu", "force_build") and value is not AUTODOCKERIGNORE
     ]
     text = f"{step.method}({', '.join(parts)})".replace("\n", " ")
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 2] + "…)"

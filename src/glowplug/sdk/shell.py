@@ -48,9 +48,10 @@ def shell_with(
     secrets: Sequence[str],
     options: Mapping[str, Any],
 ) -> Function[..., Any, Any]:
-    """A container as options of a decorator describe it; volumes appear at /mnt/NAME."""
+    """A container as options of a decorator describe it; volumes, which must be there (a misspelt one
+    would be an empty one), appear at /mnt/NAME."""
     app = App(NAME)
-    mounted = {f"/mnt/{name}": Volume.from_name(name, create_if_missing=True) for name in volumes}
+    mounted = {f"/mnt/{name}": Volume.from_name(name) for name in volumes}
     kept = [Secret.from_name(name) for name in secrets]
     declare = app.function(
         name=NAME,

@@ -43,6 +43,27 @@ def test_an_unknown_instruction_is_told_without_buildahs_inner_values():
     assert output.error == 'building at STEP "RNU ": Build error: Unknown instruction: "RNU"'
 
 
+@pytest.mark.parametrize(
+    ("copy", "said", "told"),
+    [
+        ("no.txt /x", 'copier: stat: "/no.txt"', "there is no 'no.txt' in its context"),
+        (
+            "sub/*.txt /x",
+            'Rel: can\'t make  relative to /h/trees/ab; copier: stat: ["/sub/*.txt"]',
+            "there is no 'sub/*.txt' in its context",
+        ),
+        ("--from=made no /x", 'copier: stat: "/no"', "there is no 'no' in what --from names"),
+    ],
+)
+def test_a_file_to_copy_that_is_not_there_is_told_by_its_own_name(copy, said, told):
+    output, _ = read(
+        f'Error: building at STEP "COPY {copy}": checking on sources under "/h/trees/ab": {said}: '
+        "no such file or directory"
+    )
+    assert output.error.startswith(f'building at STEP "COPY {copy}": {told}')
+    assert "/h/trees" not in output.error
+
+
 def test_rooms_whose_server_was_killed_leave_no_directories(tmp_path):
     try:
         room.require_room()

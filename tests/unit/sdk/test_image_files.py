@@ -81,6 +81,7 @@ def test_requirements(here):
         "python_packages",
         {"requirements": [text], "installer": "pip", "extra_index_url": "e"},
     )
+    assert last(DEBIAN.dockerfile_commands("RUN true")).text == 'dockerfile_commands("RUN true")'
     assert step.text == 'pip_install_from_requirements("reqs.txt", extra_index_url="e")'
     both = last(DEBIAN.uv_pip_install("a", requirements=["reqs.txt", str(here / "d/deep.txt")])).fields
     assert both == {"packages": ["a"], "requirements": [text, "deep\n"], "installer": "uv"}

@@ -21,7 +21,22 @@ _OWN_TALK = re.compile(
 _ERROR = re.compile(r"^Error: (.*)$", re.DOTALL)
 _GO_VALUE = re.compile(r" &\w+\.\w+\{.*\}$", re.DOTALL)
 """How buildah shows a line it does not know, after having said so."""
+_NO_SOURCE = re.compile(
+    r'checking on sources under "[^"]*": .*copier: stat: \[?"/?([^"]*)"\]?: no such file or directory',
+    re.DOTALL,
+)
+"""What COPY does not find; the directory is one of the builder's own."""
 _STATUS = re.compile(r"exit status (\d+)$")
+
+
+def _no_source(found: re.Match[str]) -> str:
+    path = found[1]
+    if "--from=" in found.string[: found.start()]:
+        return f"there is no {path!r} in what --from names"
+    return (
+        f"there is no {path!r} in its context. COPY and ADD read below context_dir=, by default the "
+        "directory that the program was started in, without what ignore= or .dockerignore leaves out"
+    )
 
 
 class BuildOutput:
@@ -48,7 +63,7 @@ class BuildOutput:
             return
         error = _ERROR.match(text)
         if error is not None:
-            self.error = _GO_VALUE.sub("", error.group(1))
+            self.error = _NO_SOURCE.sub(_no_source, _GO_VALUE.sub("", error.group(1)))
             return
         self.last.append(text)
         self._log.line(text)
