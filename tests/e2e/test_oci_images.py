@@ -252,3 +252,32 @@ def main():
 
 def test_graphics_of_mesa_on_the_processor(run_script: Runner) -> None:
     assert "egl (1, True, True, 'Mesa Project')" in run_script(GRAPHICS)
+
+
+DAMAGED = """
+import glowplug
+
+image = glowplug.Image.debian_slim(python_version="3.11").run_commands("echo as built > /content")
+app = glowplug.App("damaged", image=image)
+
+
+@app.function()
+def look():
+    return open("/content").read()
+
+
+@app.local_entrypoint()
+def main():
+    print("found", look.remote())
+"""
+
+
+def test_a_root_altered_in_place_is_mended_by_the_run_that_meets_it(
+    run_script: Runner, oci: OciPlace
+) -> None:
+    assert "found as built\n" in run_script(DAMAGED)
+    (content,) = (oci.home / "images/oci/roots").glob("*/content")
+    content.write_text("altered!\n")
+    told = run_script(DAMAGED)  # the same server, whose zygotes show the damaged root
+    assert "found as built\n" in told
+    assert "step 2 of 2" in told
