@@ -156,13 +156,13 @@ def test_variables_and_the_working_directory_come_along(any_place):
     image = any_place.build(
         spec(
             BuildStep("env", {"variables": {"A": "1", "B": "2"}}),
-            BuildStep("workdir", {"path": "/work"}),
+            BuildStep("workdir", {"path": "/place"}),
             BuildStep("env", {"variables": {"B": "3"}}),
             BuildStep("workdir", {"path": "deeper"}),
         )
     )
     assert image.variables.items() >= {"A": "1", "B": "3"}.items()
-    assert image.workdir == "/work/deeper"
+    assert image.workdir == "/place/deeper"
 
 
 def test_every_step_is_told_with_its_number(any_place):

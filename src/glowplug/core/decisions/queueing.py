@@ -18,12 +18,6 @@ def take_next(function: Function) -> Input:
     return heappop(function.returned)[1] if function.returned else function.fresh.popleft()
 
 
-def first_queued(function: Function) -> Input | None:
-    if function.returned:
-        return function.returned[0][1]
-    return function.fresh[0] if function.fresh else None
-
-
 def put_back(function: Function, input: Input) -> None:
     heappush(function.returned, (input.order, input))
 

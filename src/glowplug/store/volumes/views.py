@@ -116,10 +116,6 @@ class Views:
                 _let_go(each)
         return told
 
-    def may_see(self, container_id: str) -> set[str]:
-        """The names of the volumes a container mounts."""
-        return {each.use.name for each in self._containers.get(container_id, ())}
-
     def _of(self, container_id: str, name: str) -> list[Seen]:
         all_of_it = self._containers.get(container_id, [])
         found = [each for each in all_of_it if not name or each.use.name == name]
